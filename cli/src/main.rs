@@ -1,0 +1,5 @@
+//! The binary `artel`.
+
+fn main() -> std::process::ExitCode {
+    artel_cli::main()
+}

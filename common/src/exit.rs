@@ -1,0 +1,77 @@
+//! The exit codes of the binary: documented in docs/reference/exit-codes.md, never renumbered.
+
+use crate::ErrorKind;
+
+/// How a process of Artel ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything that was asked for is done.
+    Done = 0,
+    /// A defect of Artel itself.
+    Internal = 1,
+    /// The command line or the spec is wrong.
+    Usage = 2,
+    /// A data file is not usable.
+    Data = 3,
+    /// A model is not usable.
+    Model = 4,
+    /// The object store refused, or an object is missing or damaged.
+    Store = 5,
+    /// The store already holds another run.
+    Conflict = 6,
+    /// A worker was lost, or never came.
+    WorkerLost = 7,
+    /// The coordinator was lost, or never answered.
+    CoordinatorLost = 8,
+    /// The training diverged: a loss, gradient or weight is not finite.
+    NotFinite = 9,
+    /// Coordinator and worker do not fit together (version, kernel path, token).
+    Refused = 10,
+    /// Stopped from outside: run me again.
+    Preempted = 75,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The exit with this code, if there is one.
+    pub fn from_code(code: u8) -> Option<Self> {
+        use Exit::*;
+        [
+            Done,
+            Internal,
+            Usage,
+            Data,
+            Model,
+            Store,
+            Conflict,
+            WorkerLost,
+            CoordinatorLost,
+            NotFinite,
+            Refused,
+            Preempted,
+            Interrupted,
+        ]
+        .into_iter()
+        .find(|exit| exit.code() == code)
+    }
+}
+
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Spec => Self::Usage,
+            ErrorKind::Data => Self::Data,
+            ErrorKind::Model => Self::Model,
+            ErrorKind::Store => Self::Store,
+            ErrorKind::Conflict => Self::Conflict,
+            ErrorKind::Internal => Self::Internal,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What an Artel run is: spec, records, manifests, keys, object store, clock, digests, errors, events.
+//! It may know serde, object_store and tokio.
+//! It must never import gRPC or tensors.
+
+pub mod clock;
+pub mod digest;
+pub mod error;
+pub mod event;
+pub mod exit;
+pub mod layout;
+pub mod memory;
+pub mod plan;
+pub mod records;
+pub mod shard;
+pub mod spec;
+pub mod store;
+
+pub use error::{Error, ErrorKind, Result};

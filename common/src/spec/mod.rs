@@ -1,0 +1,215 @@
+//! The run spec: what a user writes in TOML. One struct a section; unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+
+/// A whole spec, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// `[run]`
+    pub run: RunSection,
+    /// `[data]`
+    pub data: DataSection,
+    /// `[model]`
+    pub model: ModelSection,
+    /// `[train]`
+    pub train: TrainSection,
+    /// `[evaluate]`
+    pub evaluate: EvaluateSection,
+    /// `[workers]`
+    pub workers: WorkersSection,
+}
+
+/// `[run]`: what the run is called and where it lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSection {
+    /// Its name, for people.
+    pub name: String,
+    /// `file:PATH`, `s3://BUCKET/PREFIX`, `gs://...`, `az://...`; one store is one run.
+    pub store: String,
+}
+
+/// Which columns of the files mean what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Columns {
+    /// Column of the questions; recognised (`anchor`, `Question`, ...) where it is not said.
+    pub anchor: Option<String>,
+    /// Column of the passages; recognised (`positive`, `Answer`, ...) where it is not said.
+    pub positive: Option<String>,
+    /// Columns of hard negatives.
+    pub negatives: Vec<String>,
+    /// Column of the document that a row came from.
+    pub group: Option<String>,
+    /// Column of the row's id (default `id`, if there is one).
+    pub id: Option<String>,
+}
+
+/// `[data]`: the pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSection {
+    /// Files: CSV, JSON Lines or Parquet; local or in a bucket; globs. Relative to the spec's folder.
+    pub pairs: Vec<String>,
+    /// Which columns mean what.
+    pub columns: Columns,
+    /// Only the first rows.
+    pub limit: Option<u64>,
+    /// A file of pairs to measure on, or `train`.
+    pub test: Option<String>,
+    /// Else this share of the documents is kept aside (default 0.1).
+    pub test_fraction: f64,
+    /// Leave training rows out that share a text with the test file.
+    pub drop_leaks: bool,
+    /// How alike two texts' word 5-grams must be (Jaccard) to be near-duplicates.
+    pub near_duplicate_threshold: f64,
+}
+
+/// `[model]`: what is tuned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelSection {
+    /// Folder, `file:` or `s3:` URL, hub id, or `artel:toy`.
+    pub base: String,
+    /// Hub revision.
+    pub revision: Option<String>,
+    /// Longest text in tokens; the model's own where it is not said.
+    pub max_seq_length: Option<usize>,
+    /// Put before each anchor (a BGE query instruction, say), in training, evaluation and export.
+    pub query_prompt: Option<String>,
+    /// Put before each passage.
+    pub passage_prompt: Option<String>,
+}
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossKind {
+    /// In-batch negatives (InfoNCE).
+    MultipleNegativesRanking,
+}
+
+/// How the learning rate goes after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerKind {
+    /// Half a cosine to zero.
+    Cosine,
+    /// A line to zero.
+    Linear,
+    /// Flat, warm-up included (`constant` has none).
+    ConstantWithWarmup,
+    /// Flat from the first step.
+    Constant,
+}
+
+/// When to do a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Never.
+    No,
+    /// Every so many steps.
+    Steps,
+    /// After each pass over the data.
+    Epoch,
+}
+
+/// Number format of the matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+}
+
+/// `[train]`: sentence-transformers' vocabulary where it has one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSection {
+    /// Rows that share negatives, over all workers.
+    pub global_batch_size: usize,
+    /// Batches whose gradients are averaged before an update.
+    pub gradient_accumulation_steps: usize,
+    /// Passes over the data.
+    pub num_train_epochs: u32,
+    /// Stop after so many updates.
+    pub max_steps: Option<u64>,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Its course.
+    pub lr_scheduler_type: SchedulerKind,
+    /// Share of the steps that warm up.
+    pub warmup_ratio: f64,
+    /// AdamW's decoupled decay.
+    pub weight_decay: f64,
+    /// AdamW's first beta.
+    pub adam_beta1: f64,
+    /// AdamW's second beta.
+    pub adam_beta2: f64,
+    /// AdamW's epsilon.
+    pub adam_epsilon: f64,
+    /// Greatest gradient norm; 0 is no clipping.
+    pub max_grad_norm: f64,
+    /// Which loss.
+    pub loss: LossKind,
+    /// Factor on the cosine.
+    pub scale: f64,
+    /// Widths that the loss sums over; empty means the model's full width alone.
+    pub matryoshka_dims: Vec<usize>,
+    /// Weight of each width.
+    pub matryoshka_weights: Vec<f64>,
+    /// Replaces the model's own dropout, hidden and attention.
+    pub dropout: Option<f64>,
+    /// Of the shuffle and of dropout.
+    pub seed: u64,
+    /// Leave a last batch out that is not full.
+    pub drop_last: bool,
+    /// When to measure.
+    pub eval_strategy: Strategy,
+    /// With `steps`: how often.
+    pub eval_steps: Option<u64>,
+    /// When to save.
+    pub save_strategy: Strategy,
+    /// With `steps`: how often.
+    pub save_steps: Option<u64>,
+    /// How many checkpoints to keep.
+    pub save_total_limit: Option<u32>,
+    /// Export the best evaluation's weights, not the last.
+    pub load_best_model_at_end: bool,
+    /// How often a step is logged.
+    pub logging_steps: u64,
+    /// Number format.
+    pub precision: Precision,
+    /// Tokens of a micro-batch on the CPU (DESIGN section 7).
+    pub micro_batch_tokens: usize,
+    /// Leaves of the gradient's summation tree (DESIGN section 7).
+    pub gradient_leaves: usize,
+}
+
+/// `[evaluate]`: how the model is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluateSection {
+    /// Which metric says `best`; with or without `eval_` in front.
+    pub metric_for_best_model: String,
+    /// Widths to measure; the trained ones where nothing is said.
+    pub dims: Vec<usize>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// The CPU.
+    Cpu,
+}
+
+/// `[workers]`: who computes; never changes the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkersSection {
+    /// How many.
+    pub count: usize,
+    /// On what.
+    pub device: DeviceKind,
+    /// Threads of each; the machine's cores shared out where nothing is said.
+    pub threads: Option<usize>,
+    /// Bytes that each may take; what the machine has where nothing is said.
+    pub memory_limit: Option<u64>,
+    /// Bind and reach other addresses than loopback without TLS (a private network).
+    pub allow_insecure: bool,
+}

@@ -1,0 +1,1 @@
+//! Pairs in, a split data set out: readers, cleaning, split, manifest, batch plan.

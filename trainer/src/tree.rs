@@ -1,0 +1,1 @@
+//! The fixed binary tree in which leaves are summed (SAME-3).
