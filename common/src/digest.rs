@@ -15,6 +15,12 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest written as 64 lower-case hexadecimal characters, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        (text.len() == 64 && text.bytes().all(hex)).then(|| Self(text.to_owned()))
+    }
+
     /// The 64 hexadecimal characters.
     pub fn as_str(&self) -> &str {
         &self.0

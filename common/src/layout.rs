@@ -3,19 +3,19 @@
 /// The run's identity and effective spec; put once.
 pub const RUN: &str = "run.json";
 /// What the base model consists of; put last of its import.
-pub const MODEL_MANIFEST: &str = "model/manifest.json";
+pub const MODEL_MANIFEST: &str = "base/manifest.json";
 /// The data set's shards, counts and digests; put last of the import.
 pub const DATASET_MANIFEST: &str = "dataset/manifest.json";
 /// The report; put last of all.
 pub const REPORT: &str = "report.json";
 /// What the exported folder consists of.
-pub const EXPORT_MANIFEST: &str = "export/manifest.json";
+pub const EXPORT_MANIFEST: &str = "export.json";
 /// Object names put and deleted to learn whether the store can be written conditionally.
 pub const PROBE: &str = "probe";
 
 /// A file of the base model's folder; `path` is relative and has no `..`.
 pub fn model_file(path: &str) -> String {
-    format!("model/files/{path}")
+    format!("base/files/{path}")
 }
 
 /// A shard of rows: split is `train` or `test`.
@@ -27,6 +27,9 @@ pub fn dataset_shard(split: &str, index: usize, digest: &str) -> String {
 pub fn token_shard(split: &str, index: usize, digest: &str) -> String {
     format!("tokens/{split}/{index:05}-{}.bin", &digest[..16])
 }
+
+/// All token shards; put when the last is done.
+pub const TOKENS_MANIFEST: &str = "tokens/manifest.json";
 
 /// The batch plan of an epoch.
 pub fn plan(epoch: u32) -> String {
@@ -53,5 +56,5 @@ pub const STEPS: &str = "metrics/steps.jsonl";
 
 /// A file of the exported model folder.
 pub fn export_file(path: &str) -> String {
-    format!("export/files/{path}")
+    format!("model/{path}")
 }

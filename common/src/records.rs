@@ -160,6 +160,35 @@ pub struct TokenShardRef {
     pub num_tokens: u64,
 }
 
+/// All token shards of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokensManifest {
+    /// Version of this record.
+    pub format: u32,
+    /// Shards by split and index.
+    pub shards: Vec<TokenShardRef>,
+}
+
+/// The identity of a run, put once at its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of this record.
+    pub format: u32,
+    /// The effective spec.
+    pub spec: crate::spec::RunSpec,
+}
+
+/// The exported model folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportManifest {
+    /// Version of this record.
+    pub format: u32,
+    /// Which update's weights.
+    pub step: u64,
+    /// Its files.
+    pub files: Vec<ModelFile>,
+}
+
 /// Metric values by sentence-transformers' keys, such as `dim_128_cosine_ndcg@10`.
 pub type Metrics = BTreeMap<String, f64>;
 

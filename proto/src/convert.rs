@@ -1,0 +1,59 @@
+//! Conversions between messages and records, and between errors and gRPC status.
+
+use artel_common::digest::Digest;
+use artel_common::exit::Exit;
+use artel_common::records;
+
+use crate::v1;
+
+impl From<&records::ObjectRef> for v1::ObjectRef {
+    fn from(object: &records::ObjectRef) -> Self {
+        Self { key: object.key.clone(), bytes: object.bytes, sha256: object.sha256.to_string() }
+    }
+}
+
+impl TryFrom<v1::ObjectRef> for records::ObjectRef {
+    type Error = String;
+
+    fn try_from(object: v1::ObjectRef) -> Result<Self, String> {
+        let sha256 = Digest::parse(&object.sha256).ok_or_else(|| format!("{}: not a SHA-256: {:?}", object.key, object.sha256))?;
+        Ok(Self { key: object.key, bytes: object.bytes, sha256 })
+    }
+}
+
+impl From<&records::ModelFile> for v1::ModelFile {
+    fn from(file: &records::ModelFile) -> Self {
+        Self { path: file.path.clone(), object: Some((&file.object).into()) }
+    }
+}
+
+impl TryFrom<v1::ModelFile> for records::ModelFile {
+    type Error = String;
+
+    fn try_from(file: v1::ModelFile) -> Result<Self, String> {
+        let object = file.object.ok_or_else(|| format!("{}: no object", file.path))?;
+        Ok(Self { path: file.path, object: object.try_into()? })
+    }
+}
+
+/// The exit code of a run that ends because a task failed so.
+pub fn failure_exit(kind: v1::FailureKind) -> Exit {
+    match kind {
+        v1::FailureKind::Unspecified | v1::FailureKind::Internal => Exit::Internal,
+        v1::FailureKind::Data => Exit::Data,
+        v1::FailureKind::Model => Exit::Model,
+        v1::FailureKind::Store => Exit::Store,
+        v1::FailureKind::Collective => Exit::WorkerLost,
+        v1::FailureKind::NotFinite => Exit::NotFinite,
+    }
+}
+
+/// A call that does not fit the run: unknown worker, wrong version, a task that is not the caller's.
+pub fn refused(message: impl Into<String>) -> tonic::Status {
+    tonic::Status::failed_precondition(message.into())
+}
+
+/// A call that is malformed.
+pub fn malformed(message: impl Into<String>) -> tonic::Status {
+    tonic::Status::invalid_argument(message.into())
+}
