@@ -1,0 +1,98 @@
+//! `artel coordinator SPEC --listen ADDR`: one run's coordinator; it ends when the run does.
+
+use std::net::SocketAddr;
+
+use artel_common::event::Event;
+use artel_common::records::Report;
+use tokio::sync::mpsc;
+
+use super::spec::{SpecArgs, at_least_one};
+use crate::engine::{self, CoordinatorOptions, LoadedSpec, RunError};
+use crate::failure::Failure;
+use crate::signals::stop_switch;
+use crate::view::View;
+
+/// Events on their way out; a coordinator that says more waits.
+const EVENTS_BOUND: usize = 1024;
+
+/// Start a run's coordinator; workers are started beside it with `artel worker`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Address to listen at; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7071")]
+    listen: SocketAddr,
+    /// Workers to wait for, instead of the spec's count
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    workers: Option<usize>,
+    /// Print events as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Started by `artel run`: leave Ctrl-C and the last word to it
+    #[arg(long, hide = true)]
+    supervised: bool,
+}
+
+/// Serves the run to its end.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let mut view = View::new(args.json);
+    let outcome = args.spec.load(args.workers).and_then(|loaded| {
+        let closing = (!args.supervised).then(|| loaded.spec.run.store.clone());
+        let report = super::runtime()?.block_on(serve(loaded, &args, &mut view))?;
+        view.finish();
+        match closing {
+            Some(store) if !view.is_json() => super::run::closing(&report, &store),
+            _ => Ok(()),
+        }
+    });
+    view.finish();
+    outcome.map_err(|failure| last_event(failure, &args, &mut view))
+}
+
+/// With `--json` the failure is an event too; under a supervisor it is that alone.
+fn last_event(failure: Failure, args: &Args, view: &mut View) -> Failure {
+    let Some(message) = failure.message.clone().filter(|_| args.json) else { return failure };
+    let failed = Event::Failed { message, exit_code: failure.exit.code() };
+    if view.own_event(&failed).is_ok() && args.supervised {
+        return Failure { message: None, ..failure };
+    }
+    failure
+}
+
+async fn serve(loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
+    let (stop, asked) = stop_switch(args.supervised)?;
+    let made = crate::toy::model_folder(&loaded, view).await?;
+    let options = CoordinatorOptions {
+        spec: loaded,
+        listen: args.listen,
+        supervised: args.supervised,
+        model_folder: made.as_ref().map(|folder| folder.path().to_path_buf()),
+    };
+    let (events, mut inbox) = mpsc::channel(EVENTS_BOUND);
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    let mut serving = std::pin::pin!(engine::serve(options, events, stop));
+    let result = loop {
+        tokio::select! {
+            biased;
+            event = inbox.recv(), if !inbox.is_closed() || !inbox.is_empty() => show(event, view)?,
+            result = &mut serving => break result,
+            _ = ticks.tick() => view.tick(),
+        }
+    };
+    while let Ok(event) = inbox.try_recv() {
+        show(Some(event), view)?;
+    }
+    result.map_err(|RunError { message, exit }| match *asked.borrow() {
+        Some(asked) => Failure::new(asked.exit(), message),
+        None => Failure::new(exit, message),
+    })
+}
+
+/// A failure is told by the process's end, once.
+fn show(event: Option<Event>, view: &mut View) -> Result<(), Failure> {
+    match event {
+        Some(Event::Failed { .. }) | None => Ok(()),
+        Some(event) => view.own_event(&event),
+    }
+}

@@ -1,0 +1,70 @@
+//! The subcommands, one a file. A flag says where; what a run is stands in its spec.
+
+mod check;
+mod coordinator;
+mod encode;
+mod evaluate;
+mod export;
+mod import;
+mod run;
+mod spec;
+mod status;
+mod worker;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Turns question-answer pairs into an embedding model tuned for them.
+#[derive(Parser)]
+#[command(name = "artel", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Status(status::Args),
+    Evaluate(evaluate::Args),
+    Encode(encode::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Coordinator(coordinator::Args),
+    Worker(worker::Args),
+}
+
+/// Does it.
+///
+/// # Errors
+/// What went wrong, and the exit code that says so.
+pub fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Coordinator(args) => coordinator::run(args),
+        Command::Worker(args) => worker::run(args),
+    }
+}
+
+/// A runtime on this thread alone: for supervision and for short talks with a store.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))
+}
+
+/// A runtime on several threads: for a coordinator or a worker.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| no_runtime(&e))
+}
+
+fn no_runtime(error: &std::io::Error) -> Failure {
+    Failure::internal(format!("cannot start threads: {error}"))
+}

@@ -1,0 +1,109 @@
+//! `artel run SPEC`: a coordinator and local workers, from pairs to a measured model.
+
+use std::num::NonZero;
+
+use artel_common::event::Event;
+use artel_common::layout;
+use artel_common::records::Report;
+use artel_common::store::{Store, local_folder};
+
+use super::spec::{SpecArgs, at_least_one};
+use crate::failure::Failure;
+use crate::supervise::{Crew, supervise};
+use crate::text::shell_word;
+use crate::view::View;
+use crate::{output, table};
+
+/// Run a spec from pairs to model: a coordinator and local workers, with live progress
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Local workers to start, instead of the spec's count
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    workers: Option<usize>,
+    /// Threads of each worker, instead of the spec's; the cores shared out where neither says
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    threads: Option<usize>,
+    /// Print events as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it to the end and shows what came of it.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let mut view = View::new(args.json);
+    let outcome = supervised(&args, &mut view);
+    view.finish();
+    match outcome {
+        Ok(report) if !args.json => closing(&report.0, &report.1),
+        Ok(_) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The report, and the store that it lies in.
+fn supervised(args: &Args, view: &mut View) -> Result<(Report, String), Failure> {
+    let loaded = match args.spec.load(args.workers) {
+        Ok(loaded) => loaded,
+        Err(failure) => return Err(told_as_event(failure, view)),
+    };
+    let workers = loaded.spec.workers.count;
+    let threads = args.threads.or(loaded.spec.workers.threads).unwrap_or_else(|| shared_cores(workers));
+    let store = loaded.spec.run.store.clone();
+    let crew = crew(args, &store, workers, threads, loaded.spec.workers.allow_insecure);
+    super::small_runtime()?.block_on(async {
+        supervise(crew, view).await?;
+        let store = Store::open(&store)?;
+        let report = store.get_json::<Report>(layout::REPORT).await?;
+        let report =
+            report.ok_or_else(|| Failure::internal(format!("the run ended without {} in {}", layout::REPORT, store.url())))?;
+        Ok((report, store.url().to_owned()))
+    })
+}
+
+/// With `--json` a failure is an event too.
+fn told_as_event(failure: Failure, view: &mut View) -> Failure {
+    if let Some(message) = failure.message.clone().filter(|_| view.is_json()) {
+        let failed = Event::Failed { message, exit_code: failure.exit.code() };
+        if let Err(unwritable) = view.own_event(&failed) {
+            return unwritable;
+        }
+    }
+    failure
+}
+
+/// The cores of this machine, shared out.
+fn shared_cores(workers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (cores / workers).max(1)
+}
+
+fn crew(args: &Args, store: &str, workers: usize, threads: usize, allow_insecure: bool) -> Crew {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut coordinator = words(&["coordinator", "--listen", "127.0.0.1:0", "--json", "--supervised"]);
+    coordinator.extend(words(&["--workers", &workers.to_string(), "--store", store, "--"]));
+    coordinator.push(args.spec.spec.display().to_string());
+    let worker = |index: usize| {
+        let mut worker =
+            words(&["worker", "--supervised", "--threads", &threads.to_string(), "--name", &format!("local-{index}")]);
+        worker.extend(allow_insecure.then(|| "--allow-insecure".to_owned()));
+        worker
+    };
+    Crew { coordinator, workers: (0..workers).map(worker).collect() }
+}
+
+/// The table before and after, and where the model lies: on stdout.
+///
+/// # Errors
+/// stdout cannot be written.
+pub fn closing(report: &Report, store: &str) -> Result<(), Failure> {
+    let mut lines = vec![format!("{} (measured on {})", report.name, report.measured_on), String::new()];
+    lines.extend(table::before_after(&report.before, &report.after).lines().map(str::to_owned));
+    lines.push(String::new());
+    lines.push(match local_folder(store) {
+        Some(folder) => format!("model: {}", folder.join("export").join("files").display()),
+        None => format!("model: artel export {} --to DIR", shell_word(store)),
+    });
+    lines.iter().try_for_each(|line| output::data(&crate::text::printable(line)))
+}

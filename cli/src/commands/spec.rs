@@ -1,0 +1,43 @@
+//! The spec that a command is about, and what its flags change of it.
+
+use std::path::PathBuf;
+
+use crate::engine::{LoadedSpec, load};
+use crate::failure::Failure;
+
+/// SPEC, and where and by how many it is run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SpecArgs {
+    /// The run's spec, a TOML file (docs/reference/spec.md)
+    #[arg(value_name = "SPEC")]
+    pub spec: PathBuf,
+    /// Store of the run, instead of the spec's: file:PATH, s3://BUCKET/PREFIX, gs://..., az://...
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+}
+
+impl SpecArgs {
+    /// Reads the spec, says its warnings, and applies the flags.
+    ///
+    /// # Errors
+    /// Every problem of the spec at once.
+    pub fn load(&self, workers: Option<usize>) -> Result<LoadedSpec, Failure> {
+        let mut loaded = load(&self.spec)?;
+        if let Some(store) = &self.store {
+            store.clone_into(&mut loaded.spec.run.store);
+        }
+        if let Some(workers) = workers {
+            loaded.spec.workers.count = workers;
+        }
+        Ok(loaded)
+    }
+}
+
+/// A count of workers or threads: at least one.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}

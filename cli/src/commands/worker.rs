@@ -1,0 +1,50 @@
+//! `artel worker --coordinator URL`: one worker of a run.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::spec::at_least_one;
+use crate::engine::{self, RunError, WorkerOptions};
+use crate::failure::Failure;
+use crate::signals::stop_switch;
+
+/// Start a worker; it waits for its coordinator and ends when the run does
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The coordinator's address: http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    coordinator: String,
+    /// Threads to compute with; all cores where nothing is said
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    threads: Option<usize>,
+    /// Address at which the other workers reach this one
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    bind: IpAddr,
+    /// Name in messages
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Bind and reach other addresses than loopback without TLS: on a private network only
+    #[arg(long)]
+    allow_insecure: bool,
+    /// Started by `artel run`: leave Ctrl-C to it
+    #[arg(long, hide = true)]
+    supervised: bool,
+}
+
+/// Works until the run ends.
+pub fn run(args: Args) -> Result<(), Failure> {
+    super::runtime()?.block_on(async {
+        let (stop, asked) = stop_switch(args.supervised)?;
+        let options = WorkerOptions {
+            coordinator: args.coordinator,
+            threads: args.threads,
+            bind: args.bind,
+            name: args.name,
+            supervised: args.supervised,
+            allow_insecure: args.allow_insecure,
+        };
+        engine::run(options, stop).await.map_err(|RunError { message, exit }| match *asked.borrow() {
+            Some(asked) => Failure::new(asked.exit(), message),
+            None => Failure::new(exit, message),
+        })
+    })
+}

@@ -1,0 +1,63 @@
+//! How fast a stage goes and how long it will take, from what it has done so far.
+
+use std::time::Duration;
+
+/// Progress of one stage over time.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    began: Duration,
+    recent: Option<(Duration, u64)>,
+    per_second: Option<f64>,
+}
+
+/// Seconds over which the rate forgets.
+const MEMORY_S: f64 = 15.0;
+
+impl Pace {
+    /// A stage that begins now.
+    pub fn new(now: Duration) -> Self {
+        Self { began: now, recent: None, per_second: None }
+    }
+
+    /// Takes note that `done` units are done.
+    pub fn note(&mut self, now: Duration, done: u64) {
+        let (then, before) = self.recent.unwrap_or((self.began, 0));
+        let seconds = now.saturating_sub(then).as_secs_f64();
+        if done <= before || seconds <= 0.0 {
+            return;
+        }
+        let latest = (done - before) as f64 / seconds;
+        let keep = (-seconds / MEMORY_S).exp();
+        self.per_second = Some(self.per_second.map_or(latest, |old| keep * old + (1.0 - keep) * latest));
+        self.recent = Some((now, done));
+    }
+
+    /// Units a second, once there is something to go by.
+    pub fn per_second(&self) -> Option<f64> {
+        self.per_second
+    }
+
+    /// Seconds left for `total` units.
+    pub fn seconds_left(&self, total: u64) -> Option<f64> {
+        let (_, done) = self.recent?;
+        let rate = self.per_second.filter(|rate| *rate > 0.0)?;
+        Some(total.saturating_sub(done) as f64 / rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: rate and time left follow the work. Method: 10 units a second for 10 s of 200 units leave 10 s.
+    #[test]
+    fn steady_work() {
+        let mut pace = Pace::new(Duration::from_secs(5));
+        assert_eq!(pace.seconds_left(200), None);
+        for second in 1..=10 {
+            pace.note(Duration::from_secs(5 + second), second * 10);
+        }
+        assert!((pace.per_second().expect("work was noted") - 10.0).abs() < 1e-9);
+        assert!((pace.seconds_left(200).expect("work was noted") - 10.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,84 @@
+//! Ctrl-C and SIGTERM, as something that a command can wait for.
+
+use artel_common::exit::Exit;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::failure::Failure;
+
+/// Who asked the process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM: a scheduler, or the supervisor.
+    Terminate,
+}
+
+impl Asked {
+    /// How a process that was asked so ends.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Interrupt => Exit::Interrupted,
+            Self::Terminate => Exit::Preempted,
+        }
+    }
+
+    /// What the process says last.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Interrupt => "stopped by Ctrl-C; nothing is left running",
+            Self::Terminate => "stopped by SIGTERM; nothing is left running",
+        }
+    }
+}
+
+/// Both signals of this process, caught from now on.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Starts to catch them; inside a tokio runtime only.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn catch() -> Result<Self, Failure> {
+        let of = |kind| signal(kind).map_err(|e| Failure::internal(format!("cannot catch signals: {e}")));
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::Terminate,
+        }
+    }
+}
+
+/// A switch that the first signal turns; the second one ends the process at once. A supervised process leaves
+/// Ctrl-C, which reaches the whole process group, to its supervisor.
+///
+/// # Errors
+/// The system refuses.
+pub fn stop_switch(supervised: bool) -> Result<(watch::Receiver<bool>, watch::Receiver<Option<Asked>>), Failure> {
+    let mut signals = Signals::catch()?;
+    let (turn, stop) = watch::channel(false);
+    let (tell, asked) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let by = signals.next().await;
+            if supervised && by == Asked::Interrupt {
+                continue;
+            }
+            if *turn.borrow() {
+                std::process::exit(i32::from(by.exit().code()));
+            }
+            tell.send_replace(Some(by));
+            turn.send_replace(true);
+        }
+    });
+    Ok((stop, asked))
+}
