@@ -23,8 +23,7 @@ fn pairs() -> Result<Vec<Pair>> {
 
 fn five_grams(text: &str) -> HashSet<Vec<String>> {
     let lower = text.to_lowercase();
-    let words: Vec<String> =
-        lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    let words: Vec<String> = lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_owned).collect();
     match words.len() {
         0..=4 => HashSet::from([words]),
         _ => words.windows(5).map(<[String]>::to_vec).collect(),

@@ -36,7 +36,7 @@ def main(folder):
     figures = {
         "header": {
             "made_by": "tests/tools/golden_figures.py",
-            "what": "all-MiniLM-L6-v2, max_seq_length 64, dropout 0, by PyTorch in f64; embeddings: elements 0..4 and the last of each row",
+            "what": "all-MiniLM-L6-v2, max_seq_length 64, dropout 0, by PyTorch in f64; embeddings: the first four elements and the last of each row",
             "grad": "per parameter the norm of its gradient under the Matryoshka loss; key biases have none (mathematically zero)",
         },
         "model_sha256": golden["model_sha256"],
@@ -53,7 +53,7 @@ def main(folder):
         "loss_per_dim": golden["loss_per_dim_formula_f64"],
         "grad_norm": {kind: golden["grad"][f"{kind}_f64"]["total_norm"] for kind in kinds},
         "grad": {
-            name: float(f"{stats['l2']:.10g}")
+            name.removeprefix("0.model."): float(f"{stats['l2']:.10g}")
             for name, stats in golden["grad"]["mat_f64"]["params"].items()
             if "self.key.bias" not in name
         },

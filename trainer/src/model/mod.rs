@@ -4,6 +4,7 @@ pub mod config;
 pub mod json;
 pub mod layout;
 pub mod pooling;
+pub mod toy;
 
 pub use config::{Activation, BertConfig};
 pub use layout::{ParamEntry, ParamLayout};
