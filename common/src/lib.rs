@@ -14,5 +14,6 @@ pub mod records;
 pub mod shard;
 pub mod spec;
 pub mod store;
+mod store_url;
 
 pub use error::{Error, ErrorKind, Result};

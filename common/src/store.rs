@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::records::ObjectRef;
+pub use crate::store_url::{absolute_url, local_folder};
 
 /// What a conditional create came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Store {
     /// # Errors
     /// A URL of an unknown kind, or settings that the environment lacks.
     pub fn open(url: &str) -> Result<Self> {
-        match local_folder(url) {
+        match local_folder(url)? {
             Some(folder) => Self::open_folder(&folder),
             None => Self::open_remote(url),
         }
@@ -62,11 +63,11 @@ impl Store {
     }
 
     fn open_remote(url: &str) -> Result<Self> {
-        let parsed = url::Url::parse(url)
-            .map_err(|e| Error::Store(format!("{url}: not a store URL ({e}); use file:PATH, s3://BUCKET/PREFIX, gs:// or az://")))?;
-        let options = std::env::vars().filter(|(key, _)| {
-            ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix))
-        });
+        let parsed = url::Url::parse(url).map_err(|e| {
+            Error::Store(format!("{url}: not a store URL ({e}); use file:PATH, s3://BUCKET/PREFIX, gs:// or az://"))
+        })?;
+        let options =
+            std::env::vars().filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)));
         let (inner, prefix) = object_store::parse_url_opts(&parsed, options.map(|(k, v)| (k.to_ascii_lowercase(), v)))
             .map_err(|e| Error::Store(format!("{url}: cannot open the store: {e}")))?;
         Ok(Self { inner: Arc::from(inner), prefix, url: url.trim_end_matches('/').to_owned(), folder: None })
@@ -212,12 +213,4 @@ fn json_bytes<T: Serialize>(value: &T) -> Result<Bytes> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(format!("cannot write a record: {e}")))?;
     bytes.push(b'\n');
     Ok(Bytes::from(bytes))
-}
-
-/// The folder that a store URL names, if it names one.
-pub fn local_folder(url: &str) -> Option<PathBuf> {
-    if let Some(rest) = url.strip_prefix("file:") {
-        return Some(PathBuf::from(rest.strip_prefix("//").unwrap_or(rest)));
-    }
-    (!url.contains("://")).then(|| PathBuf::from(url))
 }

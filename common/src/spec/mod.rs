@@ -1,6 +1,23 @@
 //! The run spec: what a user writes in TOML. One struct a section; unknown keys are refused.
+//!
+//! [`RunSpec::load`] reads a file and reports every problem at once; what it returns has every default filled in.
+//! docs/reference/spec.md says what each key means.
+
+mod check;
+mod dims;
+mod identity;
+mod keys;
+mod load;
+mod reader;
+mod sections;
+mod size;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
+
+pub use dims::{METRIC_NAMES, Width};
+pub use load::LoadedSpec;
 
 /// A whole spec, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +41,7 @@ pub struct RunSpec {
 pub struct RunSection {
     /// Its name, for people.
     pub name: String,
-    /// `file:PATH`, `s3://BUCKET/PREFIX`, `gs://...`, `az://...`; one store is one run.
+    /// `file:PATH`, `s3://BUCKET/PREFIX`, `gs://...`, `az://...`; one store is one run. A loaded spec's path is absolute.
     pub store: String,
 }
 
@@ -150,9 +167,9 @@ pub struct TrainSection {
     pub loss: LossKind,
     /// Factor on the cosine.
     pub scale: f64,
-    /// Widths that the loss sums over; empty means the model's full width alone.
+    /// Widths that the loss sums over, widest first; empty means the model's full width alone.
     pub matryoshka_dims: Vec<usize>,
-    /// Weight of each width.
+    /// Weight of each width; as many as there are widths.
     pub matryoshka_weights: Vec<f64>,
     /// Replaces the model's own dropout, hidden and attention.
     pub dropout: Option<f64>,
@@ -185,9 +202,9 @@ pub struct TrainSection {
 /// `[evaluate]`: how the model is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluateSection {
-    /// Which metric says `best`; with or without `eval_` in front.
+    /// Which metric says `best`: `dim_128_cosine_ndcg@10`, or `cosine_ndcg@10` of the widest; never with `eval_` in front.
     pub metric_for_best_model: String,
-    /// Widths to measure; the trained ones where nothing is said.
+    /// Widths to measure, widest first; the trained ones where nothing is said.
     pub dims: Vec<usize>,
 }
 

@@ -1,0 +1,62 @@
+//! What makes two runs the same: everything that changes the weights, and nothing else.
+
+use serde_json::{Value, json};
+
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result};
+
+use super::{RunSpec, Strategy};
+
+/// Keys of `[train]` that say when something is written, never what.
+const NOT_WEIGHTS: [&str; 4] = ["logging_steps", "save_strategy", "save_steps", "save_total_limit"];
+/// Keys of `[train]` that matter only where evaluations choose the exported weights.
+const CHOICE: [&str; 3] = ["eval_strategy", "eval_steps", "load_best_model_at_end"];
+
+impl RunSpec {
+    /// The run's identity: the data set's and the model's digests and every setting that changes the weights. `[workers]`, the store,
+    /// the name, logging and save limits are not in it, and neither are paths: what lies there is in the digests.
+    ///
+    /// # Errors
+    /// Never for a spec that was loaded.
+    pub fn identity(&self, dataset_digest: &Digest, model_digest: &Digest) -> Result<Digest> {
+        let mut train = self.section(&self.train)?;
+        let chosen = self.train.load_best_model_at_end && self.train.eval_strategy != Strategy::No;
+        if let Value::Object(map) = &mut train {
+            map.retain(|key, _| !NOT_WEIGHTS.contains(&key.as_str()) && (chosen || !CHOICE.contains(&key.as_str())));
+        }
+        let evaluate = if chosen { self.section(&self.evaluate)? } else { Value::Null };
+        let whole = json!({
+            "format": 1,
+            "max_seq_length": self.model.max_seq_length,
+            "query_prompt": self.model.query_prompt,
+            "passage_prompt": self.model.passage_prompt,
+            "train": train,
+            "evaluate": evaluate,
+        });
+        let mut hasher = Hasher::default();
+        hasher.field(dataset_digest.as_str().as_bytes());
+        hasher.field(model_digest.as_str().as_bytes());
+        hasher.field(whole.to_string().as_bytes());
+        Ok(hasher.finish())
+    }
+
+    fn section<T: serde::Serialize>(&self, section: &T) -> Result<Value> {
+        serde_json::to_value(section).map_err(|e| Error::Internal(format!("cannot write the spec as JSON: {e}")))
+    }
+
+    /// The whole spec as JSON, defaults filled in.
+    ///
+    /// # Errors
+    /// Never for a spec that was loaded.
+    pub fn to_json(&self) -> Result<Value> {
+        self.section(self)
+    }
+
+    /// The whole spec as TOML, defaults filled in; it reads back as the same spec.
+    ///
+    /// # Errors
+    /// Never for a spec that was loaded.
+    pub fn effective_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("cannot write the spec as TOML: {e}")))
+    }
+}

@@ -1,0 +1,371 @@
+use std::path::Path;
+
+use super::keys::{KEYS, SECTIONS};
+use super::*;
+use crate::digest::Digest;
+
+const LEAST: &str = "[data]\npairs = \"pairs.jsonl\"\n[model]\nbase = \"artel:toy\"\n";
+
+fn ok(text: &str) -> RunSpec {
+    match RunSpec::parse(text, "s.toml") {
+        Ok((spec, _)) => spec,
+        Err(e) => panic!("refused: {e}\n{text}"),
+    }
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let error = RunSpec::parse(text, "s.toml").expect_err("the spec is wrong");
+    error.to_string().lines().map(str::to_owned).collect()
+}
+
+/// The least spec with these lines under `[train]`.
+fn train(lines: &str) -> String {
+    format!("{LEAST}[train]\n{lines}\n")
+}
+
+/// Goal: the vocabulary of the README's example is taken as it stands. Method: read it and look at each value.
+#[test]
+fn example() {
+    let text = r#"
+[run]
+name = "medquad"
+store = "file:./artel-store"
+[data]
+pairs = ["medquad_train.jsonl"]
+columns = { anchor = "anchor", positive = "positive", negatives = ["n1", "n2"], group = "doc" }
+limit = 2048
+test = "medquad_test.jsonl"
+[model]
+base = "BAAI/bge-base-en-v1.5"
+max_seq_length = 256
+[train]
+global_batch_size = 32
+gradient_accumulation_steps = 1
+num_train_epochs = 1
+learning_rate = 2e-5
+lr_scheduler_type = "cosine"
+warmup_ratio = 0.1
+matryoshka_dims = [64, 384, 256, 128]
+matryoshka_weights = [1, 4, 3, 2]
+seed = 42
+eval_strategy = "epoch"
+save_strategy = "epoch"
+[evaluate]
+metric_for_best_model = "eval_dim_128_cosine_ndcg@10"
+[workers]
+count = 2
+device = "cpu"
+memory_limit = "2GB"
+"#;
+    let (spec, warnings) = RunSpec::parse(text, "s.toml").expect("the example is right");
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(spec.data.columns.negatives, ["n1", "n2"]);
+    assert_eq!(spec.data.columns.group.as_deref(), Some("doc"));
+    assert_eq!(spec.train.matryoshka_dims, [384, 256, 128, 64]);
+    assert_eq!(spec.train.matryoshka_weights, [4.0, 3.0, 2.0, 1.0]);
+    assert_eq!(spec.evaluate.metric_for_best_model, "dim_128_cosine_ndcg@10");
+    assert_eq!((spec.workers.count, spec.workers.memory_limit), (2, Some(2_000_000_000)));
+    assert_eq!(spec.data.limit, Some(2048));
+}
+
+/// Goal: what is not said has the documented default. Method: the least spec.
+#[test]
+fn defaults() {
+    let spec = ok(LEAST);
+    assert_eq!(spec.run, RunSection { name: "run".into(), store: "file:./artel-store".into() });
+    assert_eq!((spec.train.global_batch_size, spec.train.num_train_epochs, spec.train.logging_steps), (64, 3, 10));
+    assert_eq!((spec.train.learning_rate, spec.train.warmup_ratio, spec.train.max_grad_norm), (5e-5, 0.0, 1.0));
+    assert!(spec.train.load_best_model_at_end);
+    assert_eq!(spec.evaluate.metric_for_best_model, "cosine_ndcg@10");
+    assert_eq!(spec.best_metric(384), "dim_384_cosine_ndcg@10");
+    assert_eq!(spec.train_dims(384), [Width { dim: 384, weight: 1.0 }]);
+    assert!(!ok(&train("eval_strategy = \"no\"")).train.load_best_model_at_end);
+}
+
+/// Goal: every problem is told at once, in order, with its line and what to write. Method: a spec with one of each kind.
+#[test]
+fn all_problems_at_once() {
+    let text = "[run]\nnmae = \"x\"\n[dta]\n[data]\npairs = []\ntest_fraction = 2\n[model]\n[train]\nper_device_train_batch_size = 4\nlearning_rte = 1\nlearning_rate = \"2e-5\"\nglobal_batch_size = 1\nmatryoshka_dims = [64, 64]\nmetric_for_best_model = \"x\"\nbf16 = true\n";
+    let found = problems(text);
+    let expected = [
+        "s.toml:2: run.nmae: there is no such key; did you mean name",
+        "s.toml:3: [dta]: there is no such section; did you mean [data]",
+        "s.toml:5: data.pairs: names no file",
+        "s.toml:6: data.test_fraction: is 2, but a number above 0 and below 1 is wanted; write test_fraction = 0.1",
+        "s.toml:7: model.base: is missing",
+        "s.toml:9: train.per_device_train_batch_size: Artel has no such key; a batch here is global",
+        "s.toml:10: train.learning_rte: there is no such key; did you mean learning_rate",
+        "s.toml:11: train.learning_rate: is \"2e-5\", but a number above 0",
+        "s.toml:12: train.global_batch_size: is 1, but a whole number from 2",
+        "s.toml:13: train.matryoshka_dims: is [64, 64], but a list of positive whole numbers, each there once,",
+        "s.toml:14: train.metric_for_best_model: it belongs in [evaluate]",
+        "s.toml:15: train.bf16: Artel has no such key",
+    ];
+    for (line, begin) in found.iter().zip(expected) {
+        assert!(line.starts_with(begin), "{line}\nwanted: {begin}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+/// Goal: each wrong value is refused with words that name the remedy. Method: one spec each, and a piece of its message.
+#[test]
+fn wrong_values() {
+    let cases = [
+        ("learning_rate = 0", "above 0"),
+        ("learning_rate = nan", "above 0"),
+        ("learning_rate = -1e-5", "above 0"),
+        ("warmup_ratio = 1", "from 0 to below 1"),
+        ("dropout = 1.0", "from 0 to below 1"),
+        ("dropout = inf", "from 0 to below 1"),
+        ("num_train_epochs = 0", "from 1"),
+        ("num_train_epochs = 1.5", "whole number"),
+        ("max_steps = -1", "whole number"),
+        ("seed = 99999999999999999999", "whole number"),
+        ("gradient_leaves = 65", "from 1 to 64"),
+        ("adam_epsilon = 0", "above 0"),
+        ("matryoshka_dims = [0]", "positive"),
+        ("matryoshka_dims = 64", "list"),
+        ("matryoshka_dims = [64]\nmatryoshka_weights = [1, 2]", "2 weights"),
+        ("matryoshka_weights = [1]", "1 weights"),
+        ("eval_strategy = \"steps\"", "train.eval_steps: is missing"),
+        ("save_strategy = \"steps\"", "train.save_steps: is missing"),
+        ("eval_strategy = \"best\"", "one of \"no\", \"steps\", \"epoch\""),
+        ("eval_strategy = \"no\"\nload_best_model_at_end = true", "eval_strategy = \"epoch\""),
+        ("lr_scheduler_type = \"polynomial\"", "\"linear\", \"cosine\", \"constant\", \"constant_with_warmup\""),
+        ("precision = \"bf16\"", "the CPU trains in f32"),
+        ("loss = \"TripletLoss\"", "does not train with"),
+        ("loss = \"MatryoshkaLoss\"", "matryoshka_dims"),
+        ("loss = \"CachedMultipleNegativesRankingLoss\"", "by memory"),
+        ("loss = \"banana\"", "no loss is called that"),
+        ("loss = 3", "is 3"),
+        ("drop_last = 1", "true or false"),
+        ("drop_last = 1979-05-27", "the date 1979-05-27"),
+        ("[evaluate]\nmetric_for_best_model = \"dim_128_cosine_ndgc@10\"", "did you mean dim_128_cosine_ndcg@10"),
+        ("[evaluate]\nmetric_for_best_model = \"dim_x_cosine_ndcg@10\"", "no width"),
+        ("matryoshka_dims = [64]\n[evaluate]\nmetric_for_best_model = \"dim_128_cosine_ndcg@10\"", "not measured"),
+        ("[workers]\ncount = 9", "gradient_leaves = 9"),
+        ("[workers]\ndevice = \"cuda\"", "CPU alone"),
+        ("[workers]\ndevice = \"auto\"", "CPU alone"),
+        ("[workers]\nmemory_limit = \"2 apples\"", "\"2GB\""),
+        ("[workers]\nmemory_limit = 2", "at least 64 MB"),
+    ];
+    for (lines, piece) in cases {
+        let found = problems(&train(lines));
+        assert!(
+            found.len() == 1 && found[0].contains(piece) && found[0].starts_with("s.toml:"),
+            "{lines}\n{found:#?}\nwanted: {piece}"
+        );
+    }
+}
+
+/// Goal: `[data]` contradictions are told. Method: one spec each.
+#[test]
+fn wrong_data() {
+    let cases = [
+        ("test = \"t.jsonl\"\ntest_fraction = 0.1", "leave out test or test_fraction"),
+        ("limit = 10", "do not fill one batch"),
+        ("limit = 0", "1 or more"),
+        ("columns = \"anchor\"", "a table"),
+        ("columns = { ancor = \"a\" }", "did you mean anchor"),
+        ("columns = { anchor = \"a\", positive = \"a\" }", "already"),
+        ("near_duplicate_threshold = 0", "at most 1"),
+    ];
+    for (lines, piece) in cases {
+        let found = problems(&format!("[data]\npairs = \"p\"\n{lines}\n[model]\nbase = \"b\"\n"));
+        assert!(found.len() == 1 && found[0].contains(piece), "{lines}\n{found:#?}");
+    }
+}
+
+/// Goal: what is allowed but hardly meant is warned of. Method: the seed's batches, and keys without effect.
+#[test]
+fn warnings() {
+    let cases = [
+        (
+            "global_batch_size = 4\ngradient_accumulation_steps = 16",
+            "global_batch_size = 64 with gradient_accumulation_steps = 1",
+        ),
+        ("eval_steps = 5", "has no effect without eval_strategy"),
+        ("lr_scheduler_type = \"constant\"\nwarmup_ratio = 0.1", "constant_with_warmup"),
+        ("learning_rate = 0.01", "far above"),
+    ];
+    for (lines, piece) in cases {
+        let (_, found) = RunSpec::parse(&train(lines), "s.toml").expect(lines);
+        assert!(found.len() == 1 && found[0].contains(piece) && found[0].starts_with("s.toml:"), "{lines}\n{found:#?}");
+    }
+}
+
+/// Goal: broken TOML names its lines and does not hide the other problems. Method: two syntax errors around an unknown key.
+#[test]
+fn broken_toml() {
+    let found = problems("[data]\npairs = [\n[model]\nbase = \"x\"\nbse = 1\n");
+    assert!(found.len() == 3 && found[0].starts_with("s.toml:3: not TOML"), "{found:#?}");
+    let found = problems("[data]\npairs = \"p\"\nlimit = \n[model]\nbase = \"x\"\nbse = 1\nbase = \"y\"\n");
+    assert!(found.iter().any(|line| line.starts_with("s.toml:3: not TOML")), "{found:#?}");
+    assert!(found.iter().any(|line| line.starts_with("s.toml:6: model.bse")), "{found:#?}");
+    assert!(found.iter().any(|line| line.starts_with("s.toml:7: not TOML")), "{found:#?}");
+    for text in ["", "\0", "]]]", "x = 1", "[train]\n[train]", "train = 1", "a.b.c = 1", "[[train]]", "[data]\ncolumns = []"] {
+        assert!(!problems(text).is_empty(), "{text}");
+    }
+}
+
+/// Goal: keys at the top, in another section, or of other trainers are led home. Method: one of each.
+#[test]
+fn lost_keys() {
+    let found = problems(&format!(
+        "name = \"x\"\nlearning_rate = 1\n{LEAST}batch_size = 3\noutput_dir = \"x\"\n[workers]\nseed = 1\nqqqqq = 1\n"
+    ));
+    for (line, piece) in found.iter().zip([
+        "belongs in [run]",
+        "belongs in [train]",
+        "global_batch_size",
+        "store",
+        "belongs in [train]",
+        "[workers] has count",
+    ]) {
+        assert!(line.contains(piece), "{line}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+}
+
+/// A spec in which every optional key has a value.
+fn full() -> RunSpec {
+    ok(
+        "[run]\nname = \"n\"\nstore = \"s3://b/p\"\n[data]\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
+        [model]\nbase = \"b\"\nrevision = \"r\"\nmax_seq_length = 9\nquery_prompt = \"q\"\npassage_prompt = \"\"\n\
+        [train]\nmax_steps = 5\nmatryoshka_dims = [8, 4]\ndropout = 0\neval_strategy = \"steps\"\neval_steps = 3\nsave_strategy = \"steps\"\nsave_steps = 3\nsave_total_limit = 1\n\
+        [evaluate]\ndims = [4]\n[workers]\nthreads = 1\nmemory_limit = 99000000\n",
+    )
+}
+
+/// Goal: the key table, the structs and the reference name the same keys. Method: serialise a full spec and compare all three.
+#[test]
+fn keys_are_documented() {
+    let json = full().to_json().expect("it was loaded");
+    let mut names = std::collections::BTreeSet::new();
+    for section in SECTIONS {
+        for (name, value) in json[section].as_object().expect("a section is a table") {
+            assert!(!value.is_null(), "full() leaves {section}.{name} out");
+            names.insert(format!("{section}.{name}"));
+            for inner in value.as_object().into_iter().flatten() {
+                names.insert(format!("{section}.{name}.{}", inner.0));
+            }
+        }
+    }
+    let table: std::collections::BTreeSet<String> = KEYS.iter().map(|key| format!("{}.{}", key.section, key.name)).collect();
+    assert_eq!(names, table);
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/spec.md");
+    let text = std::fs::read_to_string(&reference).expect("the reference lies in docs/reference/spec.md");
+    for key in KEYS {
+        let row = format!(
+            "| `{}` |",
+            if key.section == "data.columns" { format!("columns.{}", key.name) } else { key.name.to_owned() }
+        );
+        assert!(text.contains(&row), "docs/reference/spec.md has no row that begins {row}");
+    }
+}
+
+/// Goal: what an error tells people to write is right. Method: read every example of the key table.
+#[test]
+fn examples_are_right() {
+    for key in KEYS {
+        let mut text = String::new();
+        for section in SECTIONS {
+            text.push_str(&format!("[{section}]\n"));
+            for (name, needed) in [("data", "pairs = \"p\""), ("model", "base = \"b\"")] {
+                if section == name && (key.section, key.name) != (name, needed.split(' ').next().expect("a word")) {
+                    text.push_str(&format!("{needed}\n"));
+                }
+            }
+            if key.section == section {
+                text.push_str(&format!("{} = {}\n", key.name, key.example));
+            } else if key.section == "data.columns" && section == "data" {
+                text.push_str(&format!("columns = {{ {} = {} }}\n", key.name, key.example));
+            }
+            if key.name == "matryoshka_weights" && section == "train" {
+                text.push_str("matryoshka_dims = [4, 3, 2, 1]\n");
+            }
+        }
+        ok(&text);
+    }
+}
+
+/// Goal: the effective spec says everything. Method: write the full spec and the least one as TOML and read them back.
+#[test]
+fn effective_toml_round_trip() {
+    for spec in [full(), ok(LEAST)] {
+        let text = spec.effective_toml().expect("it was loaded");
+        let mut again =
+            ok(&text.replace("test_fraction = 0.1\n", if spec.data.test.is_some() { "" } else { "test_fraction = 0.1\n" }));
+        again.data.test_fraction = spec.data.test_fraction;
+        assert_eq!(again, spec, "{text}");
+    }
+}
+
+/// Goal: the identity is of what changes the weights, and of nothing else. Method: change one setting at a time.
+#[test]
+fn identity() {
+    let (data, model) = (Digest::of(b"data"), Digest::of(b"model"));
+    let of = |text: &str| ok(text).identity(&data, &model).expect("it was loaded");
+    let base = of(LEAST);
+    for same in [
+        "[workers]\ncount = 2\nthreads = 1\nmemory_limit = \"1GB\"",
+        "[run]\nname = \"other\"\nstore = \"s3://elsewhere\"",
+        "[train]\nlogging_steps = 1\nsave_strategy = \"no\"\nsave_total_limit = 3",
+        "[train]\nseed = 42\nlearning_rate = 5e-5",
+    ] {
+        assert_eq!(of(&format!("{LEAST}{same}")), base, "{same}");
+    }
+    for other in [
+        "seed = 1",
+        "learning_rate = 4e-5",
+        "gradient_leaves = 4",
+        "micro_batch_tokens = 512",
+        "dropout = 0.1",
+        "matryoshka_dims = [8]",
+        "eval_strategy = \"no\"",
+        "max_steps = 3",
+    ] {
+        assert_ne!(of(&train(other)), base, "{other}");
+    }
+    assert_ne!(of(&format!("{LEAST}max_seq_length = 9")), base);
+    assert_ne!(ok(LEAST).identity(&model, &data).expect("loaded"), base);
+    let quiet = "load_best_model_at_end = false\neval_strategy = ";
+    assert_eq!(of(&train(&format!("{quiet}\"no\""))), of(&train(&format!("{quiet}\"epoch\""))));
+}
+
+/// Goal: widths beyond the model are refused, by key. Method: dims against a model of width 384.
+#[test]
+fn dims_against_the_model() {
+    let spec = ok(&train("matryoshka_dims = [768, 384]\n[evaluate]\ndims = [512, 64]"));
+    let error = spec.check_dims(384).expect_err("768 > 384").to_string();
+    assert!(error.contains("train.matryoshka_dims: 768") && error.contains("evaluate.dims: 512"), "{error}");
+    assert_eq!(spec.check_dims(768).map_err(|e| e.to_string()), Ok(()));
+    let spec = ok(&train("[evaluate]\nmetric_for_best_model = \"dim_128_cosine_mrr@10\""));
+    assert!(spec.check_dims(384).expect_err("only 384 is measured").to_string().contains("not measured"));
+    assert_eq!(spec.check_dims(128).map_err(|e| e.to_string()), Ok(()));
+}
+
+/// Goal: a file that is no spec is refused in words, and paths are those of its folder. Method: files of each kind.
+#[test]
+fn files() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("medquad.toml");
+    let error = |path: &Path| RunSpec::load(path).expect_err("no spec").to_string();
+    assert!(error(&path).contains("cannot read the spec"));
+    assert!(error(folder.path()).contains("is a folder"));
+    std::fs::write(&path, b"[run]\nname = \"\xff\"\n").expect("writable");
+    assert!(error(&path).contains(":2: is not UTF-8"));
+    std::fs::write(&path, vec![b'#'; 2 << 20]).expect("writable");
+    assert!(error(&path).contains("is no spec"));
+    std::fs::write(&path, format!("\u{feff}[run]\r\nstore = \"file:./st\"\r\n{LEAST}")).expect("writable");
+    let loaded = LoadedSpec::load(&path).expect("a spec with a byte order mark and other line ends");
+    assert_eq!(loaded.spec.run.name, "medquad");
+    assert_eq!(loaded.spec.run.store, format!("file:{}/st", folder.path().display()));
+    assert_eq!(loaded.folder, folder.path());
+    let mut spec = loaded.spec;
+    assert!(spec.override_workers(0).is_err() && spec.override_workers(9).is_err());
+    spec.override_workers(8).expect("as many as leaves");
+    spec.override_store("s3://b/p").expect("a bucket");
+    assert_eq!((spec.workers.count, spec.run.store.as_str()), (8, "s3://b/p"));
+    assert!(spec.override_store("ftp://b").is_err());
+}
