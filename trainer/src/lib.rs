@@ -6,6 +6,7 @@ pub mod collective;
 pub mod dropout;
 pub mod encoder;
 pub mod error;
+pub mod kernels;
 pub mod loss;
 pub mod model;
 pub mod ops;

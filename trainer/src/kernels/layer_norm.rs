@@ -47,7 +47,8 @@ fn normalize_row<T: Real, const FMA: bool>(out: &mut [T], x: &[T], norm: Norm<'_
 #[inline(always)]
 pub(crate) fn drop_row<T: Real>(row: &mut [T], mask: &mut MaskStream) {
     let (threshold, scale) = (mask.threshold(), T::of(mask.scale()));
-    for (x, &number) in row.iter_mut().zip(mask.take(row.len())) {
+    let numbers = mask.take(row.len());
+    for (x, &number) in row.iter_mut().zip(numbers) {
         *x = if number >= threshold { *x * scale } else { T::ZERO };
     }
 }
@@ -124,7 +125,7 @@ fn backward_row<T: Real, const FMA: bool>(d: &mut [T], x: &[T], norm: Norm<'_, T
     // With g = d * gamma and n the normalised input: dx = (g - mean(g) - n mean(g n)) / deviation.
     let inverse = T::ONE / T::of(len as f64);
     let mean_g = rows::sum(d) * inverse;
-    let mean_gn = (rows::dot::<T, FMA>(d, x) - mean * mean_g * T::of(len as f64)) * inverse_deviation * inverse;
+    let mean_gn = rows::dot_centered::<T, FMA>(d, x, mean) * inverse_deviation * inverse;
     for i in 0..len {
         let normalized = (x[i] - mean) * inverse_deviation;
         d[i] = (-normalized).fma::<FMA>(mean_gn, d[i] - mean_g) * inverse_deviation;

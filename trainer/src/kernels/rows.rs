@@ -36,20 +36,26 @@ pub(crate) fn sum_squares<T: Real, const FMA: bool>(row: &[T], mean: T) -> T {
     fold(lanes)
 }
 
-/// The scalar product of two rows of one length.
+/// The sum of a (b - mean) over two rows of one length.
 #[inline(always)]
-pub(crate) fn dot<T: Real, const FMA: bool>(a: &[T], b: &[T]) -> T {
+pub(crate) fn dot_centered<T: Real, const FMA: bool>(a: &[T], b: &[T], mean: T) -> T {
     let mut lanes = [T::ZERO; LANES];
     let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (x, y) in a_chunks.iter().zip(b_chunks) {
         for i in 0..LANES {
-            lanes[i] = x[i].fma::<FMA>(y[i], lanes[i]);
+            lanes[i] = x[i].fma::<FMA>(y[i] - mean, lanes[i]);
         }
     }
     for ((lane, &x), &y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane = x.fma::<FMA>(y, *lane);
+        *lane = x.fma::<FMA>(y - mean, *lane);
     }
     fold(lanes)
+}
+
+/// The scalar product of two rows of one length.
+#[inline(always)]
+pub(crate) fn dot<T: Real, const FMA: bool>(a: &[T], b: &[T]) -> T {
+    dot_centered::<T, FMA>(a, b, T::ZERO)
 }
 
 /// The greatest element; NaN elements are passed over here and show in the sums that follow.

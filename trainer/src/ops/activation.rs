@@ -1,0 +1,78 @@
+//! The feed-forward activation with the bias before it.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::access::{by_dtype, read, write};
+use crate::Result;
+use crate::kernels::{Real, activation};
+use crate::model::config::Activation;
+
+/// output = activation(input + bias).
+pub struct Activate<'a> {
+    /// The flat parameters.
+    pub params: &'a Tensor,
+    /// Where the bias lies.
+    pub bias: Range<usize>,
+    /// Which activation.
+    pub kind: Activation,
+    /// [N, ffn], without the bias.
+    pub input: &'a Tensor,
+    /// [N, ffn], overwritten.
+    pub output: &'a Tensor,
+}
+
+impl Activate<'_> {
+    /// Computes `output`.
+    pub fn run(&self) -> Result<()> {
+        by_dtype!(self.output, T => self.cpu::<T>())
+    }
+
+    fn cpu<T: Real>(&self) -> Result<()> {
+        let (params, input) = (read(self.params)?, read(self.input)?);
+        let (params, input) = (params.slice::<T>()?, input.slice::<T>()?);
+        write::<T, _>(self.output, |output| {
+            activation::activate(output, input, &params[self.bias.clone()], self.kind);
+            Ok(())
+        })
+    }
+}
+
+/// The backward of [`Activate`]; it gives the activation's value once more.
+pub struct ActivateBackward<'a> {
+    /// The flat parameters.
+    pub params: &'a Tensor,
+    /// Where the bias lies.
+    pub bias: Range<usize>,
+    /// Which activation.
+    pub kind: Activation,
+    /// [N, ffn]: holds the input without the bias, receives the output.
+    pub input: &'a Tensor,
+    /// [N, ffn]: holds the output's gradient, receives the input's.
+    pub d: &'a Tensor,
+    /// The flat gradients: the bias's is added.
+    pub grad: &'a Tensor,
+}
+
+impl ActivateBackward<'_> {
+    /// Edits `input`, `d` and `grad`.
+    pub fn run(&self) -> Result<()> {
+        by_dtype!(self.d, T => self.cpu::<T>())
+    }
+
+    fn cpu<T: Real>(&self) -> Result<()> {
+        let params = read(self.params)?;
+        let bias = &params.slice::<T>()?[self.bias.clone()];
+        write::<T, _>(self.input, |input| {
+            write::<T, _>(self.d, |d| {
+                write::<T, _>(self.grad, |grad| {
+                    let mut sums = vec![T::ZERO; bias.len()];
+                    activation::activate_backward(input, d, bias, &mut sums, self.kind);
+                    crate::kernels::rows::add(&mut grad[self.bias.clone()], &sums);
+                    Ok(())
+                })
+            })
+        })
+    }
+}
