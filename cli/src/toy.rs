@@ -1,8 +1,8 @@
 //! `base = "artel:toy"`: a small BERT that Artel makes itself, so that a first run needs no download.
 
+use artel_common::spec::LoadedSpec;
 use tempfile::TempDir;
 
-use crate::engine::LoadedSpec;
 use crate::failure::Failure;
 use crate::view::View;
 

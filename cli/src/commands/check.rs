@@ -13,7 +13,7 @@ pub struct Args {
 
 /// Prints the effective spec.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let loaded = args.spec.load(None)?;
-    let text = toml::to_string(&loaded.spec).map_err(|e| Failure::internal(format!("cannot write the spec: {e}")))?;
+    let loaded = args.spec.load_aloud(None)?;
+    let text = loaded.spec.effective_toml()?;
     output::data(text.trim_end())
 }

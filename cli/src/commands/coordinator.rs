@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use artel_common::event::Event;
 use artel_common::records::Report;
+use artel_common::spec::LoadedSpec;
+use artel_common::store::Store;
 use tokio::sync::mpsc;
 
 use super::spec::{SpecArgs, at_least_one};
-use crate::engine::{self, CoordinatorOptions, LoadedSpec, RunError};
+use crate::engine::{self, CoordinatorOptions, RunError};
 use crate::failure::Failure;
 use crate::signals::stop_switch;
 use crate::view::View;
@@ -38,13 +40,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let mut view = View::new(args.json);
     let outcome = args.spec.load(args.workers).and_then(|loaded| {
-        let closing = (!args.supervised).then(|| loaded.spec.run.store.clone());
+        let store = Store::open(&loaded.spec.run.store)?;
         let report = super::runtime()?.block_on(serve(loaded, &args, &mut view))?;
         view.finish();
-        match closing {
-            Some(store) if !view.is_json() => super::run::closing(&report, &store),
-            _ => Ok(()),
-        }
+        if args.json { Ok(()) } else { super::run::closing(&report, &store) }
     });
     view.finish();
     outcome.map_err(|failure| last_event(failure, &args, &mut view))

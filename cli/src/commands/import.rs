@@ -12,6 +12,6 @@ pub struct Args {
 
 /// Imports and prints the counts.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let loaded = args.spec.load(None)?;
+    let loaded = args.spec.load_aloud(None)?;
     Err(Failure::internal(format!("{}: no import yet", loaded.spec.run.name)))
 }

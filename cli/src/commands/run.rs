@@ -5,7 +5,7 @@ use std::num::NonZero;
 use artel_common::event::Event;
 use artel_common::layout;
 use artel_common::records::Report;
-use artel_common::store::{Store, local_folder};
+use artel_common::store::Store;
 
 use super::spec::{SpecArgs, at_least_one};
 use crate::failure::Failure;
@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// The report, and the store that it lies in.
-fn supervised(args: &Args, view: &mut View) -> Result<(Report, String), Failure> {
+fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> {
     let loaded = match args.spec.load(args.workers) {
         Ok(loaded) => loaded,
         Err(failure) => return Err(told_as_event(failure, view)),
@@ -58,7 +58,7 @@ fn supervised(args: &Args, view: &mut View) -> Result<(Report, String), Failure>
         let report = store.get_json::<Report>(layout::REPORT).await?;
         let report =
             report.ok_or_else(|| Failure::internal(format!("the run ended without {} in {}", layout::REPORT, store.url())))?;
-        Ok((report, store.url().to_owned()))
+        Ok((report, store))
     })
 }
 
@@ -97,13 +97,13 @@ fn crew(args: &Args, store: &str, workers: usize, threads: usize, allow_insecure
 ///
 /// # Errors
 /// stdout cannot be written.
-pub fn closing(report: &Report, store: &str) -> Result<(), Failure> {
+pub fn closing(report: &Report, store: &Store) -> Result<(), Failure> {
     let mut lines = vec![format!("{} (measured on {})", report.name, report.measured_on), String::new()];
     lines.extend(table::before_after(&report.before, &report.after).lines().map(str::to_owned));
     lines.push(String::new());
-    lines.push(match local_folder(store) {
-        Some(folder) => format!("model: {}", folder.join("export").join("files").display()),
-        None => format!("model: artel export {} --to DIR", shell_word(store)),
+    lines.push(match store.folder() {
+        Some(folder) => format!("model: {}", folder.join(layout::export_file("")).display()),
+        None => format!("model: artel export {} --to DIR", shell_word(store.url())),
     });
     lines.iter().try_for_each(|line| output::data(&crate::text::printable(line)))
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{LoadedSpec, load};
+use artel_common::spec::LoadedSpec;
+
 use crate::failure::Failure;
+use crate::output;
 
 /// SPEC, and where and by how many it is run.
 #[derive(Debug, Clone, clap::Args)]
@@ -17,17 +19,29 @@ pub struct SpecArgs {
 }
 
 impl SpecArgs {
-    /// Reads the spec, says its warnings, and applies the flags.
+    /// Reads the spec and applies the flags.
     ///
     /// # Errors
-    /// Every problem of the spec at once.
+    /// Every problem of the spec at once; a flag that does not fit it.
     pub fn load(&self, workers: Option<usize>) -> Result<LoadedSpec, Failure> {
-        let mut loaded = load(&self.spec)?;
+        let mut loaded = LoadedSpec::load(&self.spec)?;
         if let Some(store) = &self.store {
-            store.clone_into(&mut loaded.spec.run.store);
+            loaded.spec.override_store(store)?;
         }
         if let Some(workers) = workers {
-            loaded.spec.workers.count = workers;
+            loaded.spec.override_workers(workers)?;
+        }
+        Ok(loaded)
+    }
+
+    /// As [`SpecArgs::load`], and says the spec's warnings.
+    ///
+    /// # Errors
+    /// As [`SpecArgs::load`].
+    pub fn load_aloud(&self, workers: Option<usize>) -> Result<LoadedSpec, Failure> {
+        let loaded = self.load(workers)?;
+        for warning in &loaded.warnings {
+            output::talk(&format!("warning: {warning}"));
         }
         Ok(loaded)
     }

@@ -6,22 +6,10 @@ use std::path::{Path, PathBuf};
 use artel_common::event::Event;
 use artel_common::exit::Exit;
 use artel_common::records::Report;
-use artel_common::spec::RunSpec;
+use artel_common::spec::LoadedSpec;
 use tokio::sync::{mpsc, watch};
 
 use crate::failure::Failure;
-
-/// A spec that was read.
-#[derive(Debug, Clone)]
-pub struct LoadedSpec {
-    /// With every default filled in.
-    pub spec: RunSpec,
-}
-
-/// Reads a spec.
-pub fn load(path: &Path) -> Result<LoadedSpec, Failure> {
-    Err(Failure::usage(format!("{}: cannot read specs yet", path.display())))
-}
 
 /// What a coordinator is told.
 pub struct CoordinatorOptions {
