@@ -157,18 +157,16 @@ fn refuse_other_models(file: &JsonFile) -> Result<()> {
         Some(other) => return refuse(format!("model_type {other:?} is not supported, only \"bert\" is")),
         None => return refuse("no model_type, so this is not known to be a BERT".to_owned()),
     }
-    if let Some(Value::Array(names)) = file.get("architectures") {
-        if let Some(other) = names.iter().filter_map(Value::as_str).find(|name| !name.starts_with("Bert")) {
-            return refuse(format!("architecture {other:?} is not supported, only BERT's are"));
-        }
+    if let Some(Value::Array(names)) = file.get("architectures")
+        && let Some(other) = names.iter().filter_map(Value::as_str).find(|name| !name.starts_with("Bert"))
+    {
+        return refuse(format!("architecture {other:?} is not supported, only BERT's are"));
     }
     if file.get("auto_map").and_then(|map| map.get("AutoModel")).is_some() {
         return refuse("auto_map names code of the model's own, which is not run".to_owned());
     }
-    if let Some(kind) = file.text("position_embedding_type")? {
-        if kind != "absolute" {
-            return refuse(format!("position_embedding_type {kind:?} is not supported, only \"absolute\" is"));
-        }
+    if let Some(kind) = file.text("position_embedding_type")?.filter(|kind| *kind != "absolute") {
+        return refuse(format!("position_embedding_type {kind:?} is not supported, only \"absolute\" is"));
     }
     for key in ["is_decoder", "add_cross_attention"] {
         if file.flag(key)? == Some(true) {

@@ -1,11 +1,20 @@
 //! Model folders: configuration, pooling, weights, tokenizer, export.
 
 pub mod config;
+pub mod folder;
 pub mod json;
 pub mod layout;
 pub mod pooling;
+pub mod prompts;
+pub mod safetensors;
+pub mod tokenizer;
+pub mod tokenizer_files;
 pub mod toy;
+pub mod weights;
 
 pub use config::{Activation, BertConfig};
+pub use folder::ModelFolder;
 pub use layout::{ParamEntry, ParamLayout};
 pub use pooling::{Pooling, PoolingMode};
+pub use prompts::Prompts;
+pub use tokenizer::{Prompt, Tokenizer};
