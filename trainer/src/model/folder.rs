@@ -252,3 +252,6 @@ fn own_limit(transformer: Option<&JsonFile>, tokenizer: Option<&JsonFile>, confi
     let limit = tokenizer.map_or(Ok(None), |file| file.number("model_max_length"))?;
     Ok(limit.map_or(most, |limit| if limit < most as f64 { limit as usize } else { most }))
 }
+
+#[cfg(test)]
+mod tests;

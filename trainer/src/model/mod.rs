@@ -1,3 +1,4 @@
+// LEAD: see READ_ME_NOW_FROM_LEAD.txt in this worktree (remove this line)
 //! Model folders: configuration, pooling, weights, tokenizer, export.
 
 pub mod config;
@@ -7,6 +8,8 @@ pub mod layout;
 pub mod pooling;
 pub mod prompts;
 pub mod safetensors;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
 pub mod tokenizer_files;
 pub mod toy;

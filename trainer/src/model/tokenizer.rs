@@ -124,3 +124,6 @@ fn failed(text: &str, cause: &(dyn std::error::Error + Send + Sync)) -> Error {
     let start: String = text.chars().take(40).collect();
     Error::input(format!("the tokenizer fails on the text that begins with {start:?}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;
