@@ -9,11 +9,11 @@ pub mod event;
 pub mod exit;
 pub mod layout;
 pub mod memory;
+pub mod model_files;
 pub mod plan;
 pub mod records;
 pub mod shard;
 pub mod spec;
 pub mod store;
-mod store_url;
 
 pub use error::{Error, ErrorKind, Result};

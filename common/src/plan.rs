@@ -69,7 +69,8 @@ impl EpochPlan {
     /// # Errors
     /// The bytes are not a plan, are of another version, were cut or altered, or contradict themselves.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let damaged = |what: &str| Error::Store(format!("a batch plan is damaged: {what}; start the run afresh in another store"));
+        let damaged =
+            |what: &str| Error::Store(format!("a batch plan is damaged: {what}; start the run afresh in another store"));
         if bytes.len() < HEADER_BYTES + DIGEST_BYTES || &bytes[..8] != MAGIC {
             return Err(damaged("it does not begin as one"));
         }

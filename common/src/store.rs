@@ -1,7 +1,17 @@
 //! The object store of a run: `file:`, `s3://`, `gs://`, `az://`, behind one thin layer.
+//!
+//! Every request has a deadline and bounded retries. Credentials come from the environment alone and never show in an error.
+
+mod failure;
+mod files;
+mod remote;
+#[cfg(test)]
+mod tests;
+mod url;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -14,7 +24,13 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::records::ObjectRef;
-pub use crate::store_url::{absolute_url, local_folder};
+
+pub use self::url::{absolute_url, local_folder};
+
+/// Requests of this size and more are cut into parts, so that no single one outlasts its deadline on a slow line.
+const PART_BYTES: usize = 8 << 20;
+/// How often a create that met a conflict without an object is tried again.
+const MAX_CONFLICTS: u32 = 5;
 
 /// What a conditional create came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +39,15 @@ pub enum Created {
     New,
     /// Another object was there already, and stays.
     Exists,
+}
+
+/// An object that a listing found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key below the store URL.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// A prefix of an object store; cheap to clone.
@@ -41,36 +66,29 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a URL (`file:PATH`, `s3://BUCKET/PREFIX`, ...) or a plain folder. A folder need not exist yet:
-    /// the first write makes it. Credentials come from the environment alone.
+    /// Opens a URL (`file:PATH`, `s3://BUCKET/PREFIX`, ...) or a plain folder, relative to the current one. A folder need
+    /// not exist yet: the first write makes it. Credentials come from the environment alone.
     ///
     /// # Errors
     /// A URL of an unknown kind, or settings that the environment lacks.
     pub fn open(url: &str) -> Result<Self> {
-        match local_folder(url)? {
+        match self::url::parse_folder(url)? {
             Some(folder) => Self::open_folder(&folder),
             None => Self::open_remote(url),
         }
     }
 
     fn open_folder(folder: &FilePath) -> Result<Self> {
-        let folder = std::path::absolute(folder).map_err(|e| Error::io(folder, e))?;
-        let inner = object_store::local::LocalFileSystem::new().with_automatic_cleanup(true).with_fsync(true);
-        let prefix = Path::from_absolute_path(&folder)
-            .map_err(|e| Error::Store(format!("{}: not usable as a store: {e}", folder.display())))?;
-        let url = format!("file:{}", folder.display());
+        let folder = self::url::resolve(folder)?;
+        let inner = object_store::local::LocalFileSystem::new().with_fsync(true);
+        let url = self::url::folder_url(&folder)?;
+        let prefix = Path::from_absolute_path(&folder).map_err(|e| Error::Store(format!("{url}: not usable as a store: {e}")))?;
         Ok(Self { inner: Arc::new(inner), prefix, url, folder: Some(folder) })
     }
 
     fn open_remote(url: &str) -> Result<Self> {
-        let parsed = url::Url::parse(url).map_err(|e| {
-            Error::Store(format!("{url}: not a store URL ({e}); use file:PATH, s3://BUCKET/PREFIX, gs:// or az://"))
-        })?;
-        let options =
-            std::env::vars().filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)));
-        let (inner, prefix) = object_store::parse_url_opts(&parsed, options.map(|(k, v)| (k.to_ascii_lowercase(), v)))
-            .map_err(|e| Error::Store(format!("{url}: cannot open the store: {e}")))?;
-        Ok(Self { inner: Arc::from(inner), prefix, url: url.trim_end_matches('/').to_owned(), folder: None })
+        let (inner, prefix) = remote::open(url)?;
+        Ok(Self { inner, prefix, url: url.trim_end_matches('/').to_owned(), folder: None })
     }
 
     /// The URL, absolute.
@@ -83,12 +101,13 @@ impl Store {
         self.folder.as_deref()
     }
 
-    fn path(&self, key: &str) -> Path {
-        key.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    fn path(&self, key: &str) -> Result<Path> {
+        let whole = if self.prefix.as_ref().is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
+        Path::parse(whole).map_err(|e| Error::Store(format!("{key:?} cannot be a name in {}: {e}", self.url)))
     }
 
     fn fail(&self, verb: &str, key: &str, error: &object_store::Error) -> Error {
-        Error::Store(format!("cannot {verb} {key} in {}: {error}", self.url))
+        failure::explain(verb, key, &self.url, self.folder(), error)
     }
 
     /// Proves that the store can be written, and conditionally: two creates of one key, the second must lose.
@@ -96,10 +115,17 @@ impl Store {
     /// # Errors
     /// The store refuses writes, or lets the second create win.
     pub async fn probe(&self) -> Result<()> {
-        let key = format!("{}/{}-{}", layout::PROBE, std::process::id(), crate::clock::unix_seconds());
+        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let key = format!("{}/{}-{nanos}-{count}", layout::PROBE, std::process::id());
         self.create(&key, Bytes::from_static(b"1")).await?;
         let second = self.create(&key, Bytes::from_static(b"2")).await?;
-        self.inner.delete(&self.path(&key)).await.map_err(|e| self.fail("delete", &key, &e))?;
+        self.delete(&key).await?;
+        if let Some(folder) = self.folder() {
+            // Others may probe at this moment: a folder that is not empty stays.
+            let _ = std::fs::remove_dir(folder.join(layout::PROBE));
+        }
         match second {
             Created::Exists => Ok(()),
             Created::New => Err(Error::Store(format!(
@@ -114,7 +140,11 @@ impl Store {
     /// # Errors
     /// It is missing, or the store does not answer.
     pub async fn get(&self, key: &str) -> Result<Bytes> {
-        self.get_opt(key).await?.ok_or_else(|| Error::Store(format!("{key} is not in {}", self.url)))
+        self.get_opt(key).await?.ok_or_else(|| self.missing(key))
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::Store(format!("{key} is not in {}", self.url))
     }
 
     /// Reads an object that may be missing.
@@ -122,11 +152,22 @@ impl Store {
     /// # Errors
     /// The store does not answer.
     pub async fn get_opt(&self, key: &str) -> Result<Option<Bytes>> {
-        match self.inner.get(&self.path(key)).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(|e| self.fail("read", key, &e)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.fail("read", key, &e)),
+        let path = self.path(key)?;
+        let found = match self.inner.get(&path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.fail("read", key, &e)),
+        };
+        if self.folder.is_none() && found.meta.size > 2 * PART_BYTES as u64 {
+            let mut whole = Vec::with_capacity(found.meta.size as usize);
+            let parts = self.parts(path, found.meta.size);
+            futures::pin_mut!(parts);
+            while let Some(part) = parts.try_next().await.map_err(|e| self.fail("read", key, &e))? {
+                whole.extend_from_slice(&part);
+            }
+            return Ok(Some(whole.into()));
         }
+        found.bytes().await.map(Some).map_err(|e| self.fail("read", key, &e))
     }
 
     /// Reads an object and checks its digest.
@@ -135,17 +176,19 @@ impl Store {
     /// It is missing, or not the object that was named.
     pub async fn get_verified(&self, object: &ObjectRef) -> Result<Bytes> {
         let bytes = self.get(&object.key).await?;
-        let found = Digest::of(&bytes);
-        if found != object.sha256 {
-            return Err(Error::Store(format!(
-                "{} in {} is damaged: its SHA-256 is {}, its manifest says {}; restore it or start afresh in another store",
-                object.key,
-                self.url,
-                found.short(),
-                object.sha256.short()
-            )));
-        }
+        self.verify(object, &Digest::of(&bytes))?;
         Ok(bytes)
+    }
+
+    fn verify(&self, object: &ObjectRef, found: &Digest) -> Result<()> {
+        if *found == object.sha256 {
+            return Ok(());
+        }
+        let (key, is, should) = (&object.key, found.short(), object.sha256.short());
+        Err(Error::Store(format!(
+            "{key} in {} is damaged: its SHA-256 is {is}, its manifest says {should}; restore it or start afresh in another store",
+            self.url
+        )))
     }
 
     /// Writes an object, over an equal or older one of that key.
@@ -154,7 +197,13 @@ impl Store {
     /// The store refuses.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectRef> {
         let object = ObjectRef { key: key.to_owned(), bytes: bytes.len() as u64, sha256: Digest::of(&bytes) };
-        self.inner.put(&self.path(key), PutPayload::from_bytes(bytes)).await.map_err(|e| self.fail("write", key, &e))?;
+        let path = self.path(key)?;
+        let put = if self.folder.is_none() && bytes.len() > 2 * PART_BYTES {
+            self.put_parts(&path, bytes).await
+        } else {
+            self.inner.put(&path, PutPayload::from_bytes(bytes)).await.map(|_| ())
+        };
+        put.map_err(|e| self.fail("write", key, &e))?;
         Ok(object)
     }
 
@@ -163,11 +212,35 @@ impl Store {
     /// # Errors
     /// The store refuses for another reason than that the object exists.
     pub async fn create(&self, key: &str, bytes: Bytes) -> Result<Created> {
-        let result = self.inner.put_opts(&self.path(key), PutPayload::from_bytes(bytes), PutMode::Create.into()).await;
-        match result {
-            Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Created::Exists),
-            Err(e) => Err(self.fail("create", key, &e)),
+        let path = self.path(key)?;
+        for conflict in 0..=MAX_CONFLICTS {
+            let payload = PutPayload::from_bytes(bytes.clone());
+            match self.inner.put_opts(&path, payload, PutMode::Create.into()).await {
+                Ok(_) => return Ok(Created::New),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+                Err(e) => return Err(self.fail("create", key, &e)),
+            }
+            // S3 answers 409 both for "there is one" and for "two writes met, try again": look which it was.
+            match self.inner.head(&path).await {
+                Ok(_) => return Ok(Created::Exists),
+                Err(object_store::Error::NotFound { .. }) => tokio::time::sleep(Duration::from_millis(50 << conflict)).await,
+                Err(e) => return Err(self.fail("create", key, &e)),
+            }
+        }
+        Err(Error::Store(format!(
+            "cannot create {key} in {}: other writers were in the way {MAX_CONFLICTS} times; run it again",
+            self.url
+        )))
+    }
+
+    /// Deletes an object; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        match self.inner.delete(&self.path(key)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.fail("delete", key, &e)),
         }
     }
 
@@ -201,11 +274,28 @@ impl Store {
     /// # Errors
     /// The store does not answer.
     pub async fn list(&self) -> Result<Vec<String>> {
-        let found: Vec<_> = self.inner.list(Some(&self.prefix)).try_collect().await.map_err(|e| self.fail("list", "/", &e))?;
-        let relative = |path: &Path| {
-            path.prefix_match(&self.prefix).map(|parts| parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        Ok(self.list_prefix("").await?.into_iter().map(|listed| listed.key).collect())
+    }
+
+    /// Objects whose keys lie below `prefix` (a folder of keys; empty is all), sorted by key, with their sizes.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn list_prefix(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let below = if prefix.is_empty() { self.prefix.clone() } else { self.path(prefix.trim_end_matches('/'))? };
+        let found: Vec<_> = match self.inner.list(Some(&below)).try_collect().await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(e) => return Err(self.fail("list", if prefix.is_empty() { "the objects" } else { prefix }, &e)),
         };
-        Ok(found.iter().filter_map(|meta| relative(&meta.location)).collect())
+        let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
+        let listed = |meta: object_store::ObjectMeta| {
+            let key = meta.location.as_ref().get(skip..).filter(|key| !key.is_empty())?.to_owned();
+            Some(Listed { key, bytes: meta.size })
+        };
+        let mut listed: Vec<_> = found.into_iter().filter_map(listed).collect();
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(listed)
     }
 }
 

@@ -10,10 +10,15 @@ const REMOTE: [&str; 9] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "a
 /// The folder that a store URL names, if it names one; relative where the URL is.
 ///
 /// `file:` URLs are percent-decoded, a plain path is taken as it stands, and `~/` is the home folder.
+pub fn local_folder(url: &str) -> Option<PathBuf> {
+    parse_folder(url).ok().flatten()
+}
+
+/// As [`local_folder`].
 ///
 /// # Errors
 /// A `file:` URL of another host, or one that does not decode.
-pub fn local_folder(url: &str) -> Result<Option<PathBuf>> {
+pub(crate) fn parse_folder(url: &str) -> Result<Option<PathBuf>> {
     let Some(rest) = strip_scheme(url, "file") else {
         return Ok((!url.contains("://")).then(|| expand_home(url)));
     };
@@ -40,7 +45,7 @@ pub fn local_folder(url: &str) -> Result<Option<PathBuf>> {
 /// # Errors
 /// A URL of no kind that Artel knows.
 pub fn absolute_url(url: &str, base: &Path) -> Result<String> {
-    match local_folder(url)? {
+    match parse_folder(url)? {
         Some(folder) => folder_url(&resolve(&base.join(folder))?),
         None => {
             let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
@@ -126,10 +131,10 @@ mod tests {
             ("s3://bucket/a", None),
         ];
         for (url, folder) in cases {
-            assert_eq!(local_folder(url).expect(url), folder.map(PathBuf::from), "{url}");
+            assert_eq!(local_folder(url), folder.map(PathBuf::from), "{url}");
         }
         for wrong in ["file://host/a", "file:", "file:/a%2", "file:/a%zz"] {
-            let error = local_folder(wrong).expect_err(wrong).to_string();
+            let error = parse_folder(wrong).expect_err(wrong).to_string();
             assert!(error.starts_with(wrong), "{error}");
         }
     }
@@ -146,7 +151,7 @@ mod tests {
             ("file:..", "/"),
         ] {
             let url = absolute_url(url, base).expect(url);
-            assert_eq!(local_folder(&url).expect("it was just made"), Some(PathBuf::from(absolute)), "{url}");
+            assert_eq!(local_folder(&url), Some(PathBuf::from(absolute)), "{url}");
         }
         assert_eq!(absolute_url("s3://b/p/", base).expect("a bucket"), "s3://b/p");
         assert!(absolute_url("ftp://b/p", base).is_err());
