@@ -12,6 +12,7 @@ pub mod memory;
 pub mod model_files;
 pub mod plan;
 pub mod records;
+pub mod rng;
 pub mod shard;
 pub mod spec;
 pub mod store;

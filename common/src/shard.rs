@@ -125,7 +125,7 @@ mod tests {
             anchor: format!("quels symptômes, {index} ?\n\"oui\""),
             positive: format!("答え {index} 🙂"),
             negatives: (0..num_negatives).map(|n| format!("negative {n} of {index}")).collect(),
-            group: (index % 3 != 0).then(|| format!("doc {}", index / 2)),
+            group: (!index.is_multiple_of(3)).then(|| format!("doc {}", index / 2)),
         }
     }
 
