@@ -8,6 +8,7 @@ pub mod encoder;
 pub mod error;
 pub mod kernels;
 pub mod loss;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod optim;

@@ -6,3 +6,4 @@ mod real;
 
 pub use mnrl::{LeafLoss, LossSpec, mnrl_leaf};
 pub use real::Real;
+pub(crate) use real::{Product, View, product};

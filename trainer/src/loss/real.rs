@@ -83,7 +83,7 @@ fn exp(x: f32) -> f32 {
 
 /// A matrix in a slice: rows of `width` values that lie `stride` apart.
 #[derive(Clone, Copy)]
-pub(super) struct View {
+pub(crate) struct View {
     pub start: usize,
     pub stride: usize,
     pub rows: usize,
@@ -91,6 +91,11 @@ pub(super) struct View {
 }
 
 impl View {
+    /// A whole slice of rows without gaps.
+    pub(crate) fn whole(rows: usize, width: usize) -> Self {
+        Self { start: 0, stride: width, rows, width }
+    }
+
     fn fits(&self, len: usize) -> bool {
         self.width <= self.stride && (self.rows == 0 || self.start + (self.rows - 1) * self.stride + self.width <= len)
     }
@@ -98,7 +103,7 @@ impl View {
 
 /// How a product's operands lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Product {
+pub(crate) enum Product {
     /// a b^T.
     ByTransposed,
     /// a b.
@@ -108,7 +113,7 @@ pub(super) enum Product {
 }
 
 /// `out = a . b`, or `out += a . b` if `add`; on this thread.
-pub(super) fn product<T: Real>(kind: Product, out: (&mut [T], View), a: (&[T], View), b: (&[T], View), add: bool) {
+pub(crate) fn product<T: Real>(kind: Product, out: (&mut [T], View), a: (&[T], View), b: (&[T], View), add: bool) {
     let ((out, vo), (a, va), (b, vb)) = (out, a, b);
     assert!(vo.fits(out.len()) && va.fits(a.len()) && vb.fits(b.len()), "a view must lie within its slice");
     let (m, k) = if kind == Product::TransposedBy { (va.width, va.rows) } else { (va.rows, va.width) };
