@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
 use super::config::{Activation, BertConfig};
-use super::layout::{ParamEntry, ParamLayout};
+use super::layout::ParamLayout;
 use crate::error::{Error, Result};
 use vocabulary::Vocabulary;
 
@@ -81,23 +81,27 @@ fn config(vocab_size: usize) -> BertConfig {
     }
 }
 
-/// All weights as a safetensors file.
+/// All weights as a safetensors file; the pooler too, which no embedding needs but readers of BERT folders ask for.
 fn weights_file(layout: &ParamLayout, seed: u64) -> Result<Vec<u8>> {
-    let buffers: Vec<Vec<u8>> = layout.entries.iter().map(|entry| values_of(entry, seed)).collect();
+    let mut tensors: Vec<(&str, Vec<usize>)> =
+        layout.entries.iter().map(|entry| (entry.name.as_str(), entry.shape.clone())).collect();
+    tensors.push(("pooler.dense.weight", vec![HIDDEN_SIZE, HIDDEN_SIZE]));
+    tensors.push(("pooler.dense.bias", vec![HIDDEN_SIZE]));
+    let buffers: Vec<Vec<u8>> = tensors.iter().map(|(name, shape)| values_of(name, shape.iter().product(), seed)).collect();
     let mut views = Vec::with_capacity(buffers.len());
-    for (entry, bytes) in layout.entries.iter().zip(&buffers) {
-        let view = TensorView::new(Dtype::F32, entry.shape.clone(), bytes)
-            .map_err(|error| Error::Internal(format!("toy tensor {}: {error}", entry.name)))?;
-        views.push((entry.name.as_str(), view));
+    for ((name, shape), bytes) in tensors.into_iter().zip(&buffers) {
+        let view =
+            TensorView::new(Dtype::F32, shape, bytes).map_err(|error| Error::Internal(format!("toy tensor {name}: {error}")))?;
+        views.push((name, view));
     }
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).map_err(|error| Error::Internal(format!("toy weights: {error}")))
 }
 
 /// One tensor's first values, little-endian: LayerNorm 1 and 0, biases 0, the rest drawn by (seed, name, index).
-fn values_of(entry: &ParamEntry, seed: u64) -> Vec<u8> {
-    let stream = seed ^ fnv1a64(entry.name.as_bytes());
-    let value = |index: usize| match entry.name.as_str() {
+fn values_of(name: &str, len: usize, seed: u64) -> Vec<u8> {
+    let stream = seed ^ fnv1a64(name.as_bytes());
+    let value = |index: usize| match name {
         name if name.ends_with("LayerNorm.weight") => 1.0,
         name if name.ends_with("bias") => 0.0,
         "embeddings.position_embeddings.weight" | "embeddings.token_type_embeddings.weight" => {
@@ -105,7 +109,7 @@ fn values_of(entry: &ParamEntry, seed: u64) -> Vec<u8> {
         }
         _ => STD * near_normal(stream, index),
     };
-    (0..entry.len).flat_map(|index| value(index).to_le_bytes()).collect()
+    (0..len).flat_map(|index| value(index).to_le_bytes()).collect()
 }
 
 /// A number of mean 0 and deviation 1, near enough to normal: the scaled sum of the four 16-bit parts of a mixed

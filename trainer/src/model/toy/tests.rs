@@ -42,7 +42,7 @@ fn weights_have_their_spread() {
         ("encoder.layer.1.output.dense.bias", 0.0, 0.0),
         ("encoder.layer.1.output.LayerNorm.weight", 1.0, 0.0),
     ] {
-        let bytes = values_of(layout.entry(name).unwrap(), 3);
+        let bytes = values_of(name, layout.entry(name).unwrap().len, 3);
         let values: Vec<f64> = bytes.chunks(4).map(|c| f64::from(f32::from_le_bytes(c.try_into().unwrap()))).collect();
         let count = values.len() as f64;
         let seen_mean = values.iter().sum::<f64>() / count;
