@@ -43,12 +43,9 @@ impl RetrievalSet {
     /// Each line is a question and the passage that answers it; equal passages are one document.
     fn add_pairs(&mut self, path: &Path) -> Result<(), Failure> {
         let mut by_text: HashMap<String, usize> = HashMap::new();
-        let mut line_of_id: HashMap<String, usize> = HashMap::new();
+        let mut taken = HashMap::new();
         for_each_object(path, |row, object| {
-            let id = id_of(object, row)?;
-            if let Some(earlier) = line_of_id.insert(id.clone(), row) {
-                return Err(format!("id {id:?} stands on line {} too", earlier + 1));
-            }
+            let id = id_of_its_own(id_of(object, row)?, &mut taken);
             let query = text_of(object, &["anchor", "question", "query"])?;
             let passage = text_of(object, &["positive", "answer", "passage"])?;
             let document = *by_text.entry(passage.to_owned()).or_insert(self.documents.len());
@@ -118,6 +115,22 @@ fn id_of(object: &Map<String, Value>, row: usize) -> Result<String, String> {
     }
 }
 
+/// The id, or `ID#2`, `ID#3`, ... where an earlier row has it, as in a run; `taken` has each id's next number.
+fn id_of_its_own(id: String, taken: &mut HashMap<String, u64>) -> String {
+    let Some(mut number) = taken.get(&id).copied() else {
+        taken.insert(id.clone(), 2);
+        return id;
+    };
+    let mut own = format!("{id}#{number}");
+    while taken.contains_key(&own) {
+        number += 1;
+        own = format!("{id}#{number}");
+    }
+    taken.insert(id, number + 1);
+    taken.insert(own.clone(), 2);
+    own
+}
+
 /// The first of these columns, upper or lower case, that the object has.
 fn text_of<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Result<&'a str, String> {
     let found = names.iter().find_map(|name| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
@@ -145,17 +158,17 @@ mod tests {
     }
 
     /// Goal: equal passages are one document, relevant to all their questions, under the first one's id; the corpus
-    /// comes after. Method: a set of three questions on two passages, numbers and texts as ids, one id missing.
+    /// comes after. Method: a set of four questions on three passages, numbers and texts as ids, one id missing, one repeated.
     #[test]
     fn equal_passages_are_one_document() {
-        let pairs = "{\"id\": \"b\", \"anchor\": \"q1\", \"positive\": \"p\"}\r\n{\"anchor\": \"q2\", \"positive\": \"r\"}\n{\"id\": 7, \"anchor\": \"q3\", \"positive\": \"p\"}\n\n";
+        let pairs = "{\"id\": \"b\", \"anchor\": \"q1\", \"positive\": \"p\"}\r\n{\"anchor\": \"q2\", \"positive\": \"r\"}\n{\"id\": 7, \"anchor\": \"q3\", \"positive\": \"p\"}\n{\"id\": 7, \"anchor\": \"q4\", \"positive\": \"t\"}\n\n";
         let set = read(pairs, Some("{\"text\": \"r\"}\n{\"positive\": \"s\", \"id\": \"b\"}")).expect("a good set");
-        assert_eq!(set.query_ids, ["b", "1", "7"]);
-        assert_eq!(set.documents, ["p", "r", "r", "s"]);
-        assert_eq!(set.document_ids, ["b", "1", "x0", "x1"]);
-        assert_eq!(set.document_lines, [0, 1, 3, 4]);
-        assert_eq!(set.relevant, [0, 1, 0]);
-        assert_eq!(set.num_lines, 5);
+        assert_eq!(set.query_ids, ["b", "1", "7", "7#2"]);
+        assert_eq!(set.documents, ["p", "r", "t", "r", "s"]);
+        assert_eq!(set.document_ids, ["b", "1", "7#2", "x0", "x1"]);
+        assert_eq!(set.document_lines, [0, 1, 3, 4, 5]);
+        assert_eq!(set.relevant, [0, 1, 0, 2]);
+        assert_eq!(set.num_lines, 6);
     }
 
     /// Goal: a bad line is named with its reason. Method: one of each kind, on line 2.
@@ -169,7 +182,6 @@ mod tests {
             ("{\"anchor\": \"q\"}", "no column \"positive\""),
             ("{\"anchor\": \"q\", \"positive\": \" \"}", "\"positive\" is empty"),
             ("{\"anchor\": 1, \"positive\": \"p\"}", "\"anchor\" is not a text"),
-            ("{\"id\": \"a\", \"anchor\": \"q\", \"positive\": \"p\"}", "line 1 too"),
             ("{\"id\": [], \"anchor\": \"q\", \"positive\": \"p\"}", "\"id\" is neither"),
         ] {
             let failure = read(&format!("{good}\n{bad}\n{good}"), None).expect_err("a bad line");
