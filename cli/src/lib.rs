@@ -5,6 +5,7 @@
 mod commands;
 mod engine;
 mod failure;
+mod measure;
 mod npy;
 mod output;
 mod pairs;

@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut view = View::new(args.json);
     let outcome = args.spec.load(args.workers).and_then(|loaded| {
         let store = Store::open(&loaded.spec.run.store)?;
-        let report = super::runtime()?.block_on(serve(loaded, &args, &mut view))?;
+        let report = super::runtime()?.block_on(serve(loaded, &store, &args, &mut view))?;
         view.finish();
         if args.json { Ok(()) } else { super::run::closing(&report, &store) }
     });
@@ -59,9 +59,9 @@ fn last_event(failure: Failure, args: &Args, view: &mut View) -> Failure {
     failure
 }
 
-async fn serve(loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
+async fn serve(loaded: LoadedSpec, store: &Store, args: &Args, view: &mut View) -> Result<Report, Failure> {
     let (stop, asked) = stop_switch(args.supervised)?;
-    let made = crate::toy::model_folder(&loaded, view).await?;
+    let made = crate::toy::model_folder(&loaded, store).await?;
     let options = CoordinatorOptions {
         spec: loaded,
         listen: args.listen,

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use artel_common::records::Metrics;
 
 use super::spec::at_least_one;
-use crate::engine::{Embedder, Vectors, measure};
+use crate::engine::{Embedder, Vectors};
 use crate::failure::Failure;
+use crate::measure::measure;
 use crate::pairs::RetrievalSet;
 use crate::{npy, output, table};
 
@@ -54,7 +55,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(dim) = dims.iter().find(|dim| **dim > vectors.dim) {
         return Err(Failure::usage(format!("--dims {dim} is wider than the vectors, which have {} columns", vectors.dim)));
     }
-    let metrics = measure(&set, &vectors, &dims, args.threads)?;
+    let metrics = measure(&set, &vectors, &dims, args.threads.unwrap_or_else(super::cores))?;
     print(&metrics, args.json)
 }
 

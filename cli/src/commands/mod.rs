@@ -11,6 +11,8 @@ mod spec;
 mod status;
 mod worker;
 
+use std::num::NonZero;
+
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
@@ -53,6 +55,11 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),
     }
+}
+
+/// The cores of this machine that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// A runtime on this thread alone: for supervision and for short talks with a store.

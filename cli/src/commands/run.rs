@@ -1,7 +1,5 @@
 //! `artel run SPEC`: a coordinator and local workers, from pairs to a measured model.
 
-use std::num::NonZero;
-
 use artel_common::event::Event;
 use artel_common::layout;
 use artel_common::records::Report;
@@ -49,7 +47,7 @@ fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> 
         Err(failure) => return Err(told_as_event(failure, view)),
     };
     let workers = loaded.spec.workers.count;
-    let threads = args.threads.or(loaded.spec.workers.threads).unwrap_or_else(|| shared_cores(workers));
+    let threads = args.threads.or(loaded.spec.workers.threads).unwrap_or_else(|| (super::cores() / workers).max(1));
     let store = loaded.spec.run.store.clone();
     let crew = crew(args, &store, workers, threads, loaded.spec.workers.allow_insecure);
     super::small_runtime()?.block_on(async {
@@ -71,12 +69,6 @@ fn told_as_event(failure: Failure, view: &mut View) -> Failure {
         }
     }
     failure
-}
-
-/// The cores of this machine, shared out.
-fn shared_cores(workers: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (cores / workers).max(1)
 }
 
 fn crew(args: &Args, store: &str, workers: usize, threads: usize, allow_insecure: bool) -> Crew {

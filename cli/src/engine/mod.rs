@@ -49,8 +49,6 @@ pub async fn run(options: WorkerOptions, _stop: watch::Receiver<bool>) -> Result
     Err(RunError { message: format!("{}: no worker yet", options.coordinator), exit: Exit::Internal })
 }
 
-use artel_common::records::Metrics;
-
 use crate::pairs::RetrievalSet;
 
 /// Embeddings of a retrieval set, `[n, dim]` each.
@@ -77,9 +75,4 @@ impl Embedder {
         let _ = &set.query_ids;
         Err(Failure::internal("cannot encode yet"))
     }
-}
-
-pub fn measure(set: &RetrievalSet, vectors: &Vectors, _dims: &[usize], _threads: Option<usize>) -> Result<Metrics, Failure> {
-    let _ = (&vectors.queries, &vectors.documents, &set.relevant, &set.document_ids, &set.documents);
-    Err(Failure::internal("cannot measure yet"))
 }

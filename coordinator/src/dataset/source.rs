@@ -49,7 +49,7 @@ enum Format {
 pub(super) async fn find(patterns: &[String], spec_dir: &Path, setting: &str) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = Vec::new();
     for pattern in patterns {
-        let found = match local_folder(pattern)? {
+        let found = match local_folder(pattern) {
             Some(path) => find_local(&path, spec_dir, setting)?,
             None => find_remote(pattern, setting).await?,
         };
