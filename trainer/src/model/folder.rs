@@ -43,8 +43,6 @@ pub struct ModelFolder {
     pub warnings: Vec<String>,
     /// config.json, as it stands.
     pub(super) config_file: JsonFile,
-    /// config_sentence_transformers.json, as it stands.
-    pub(super) settings: Option<JsonFile>,
     /// `do_lower_case` of sentence_bert_config.json.
     pub(super) lower_case: bool,
     pub(super) tokenizer_files: TokenizerFiles,
@@ -107,7 +105,6 @@ impl ModelFolder {
             prompts,
             warnings,
             config_file,
-            settings,
             lower_case,
             tokenizer_files,
             weights,

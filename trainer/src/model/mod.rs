@@ -1,7 +1,9 @@
-// LEAD: see READ_ME_NOW_FROM_LEAD.txt in this worktree (remove this line)
 //! Model folders: configuration, pooling, weights, tokenizer, export.
 
+pub mod card;
 pub mod config;
+pub mod digest;
+pub mod export;
 pub mod folder;
 pub mod json;
 pub mod layout;
@@ -15,7 +17,9 @@ pub mod tokenizer_files;
 pub mod toy;
 pub mod weights;
 
+pub use card::CardFacts;
 pub use config::{Activation, BertConfig};
+pub use export::ExportOptions;
 pub use folder::ModelFolder;
 pub use layout::{ParamEntry, ParamLayout};
 pub use pooling::{Pooling, PoolingMode};

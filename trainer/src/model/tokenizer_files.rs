@@ -52,7 +52,7 @@ impl TokenizerFiles {
         };
         let json_path = dir.join("tokenizer.json");
         let mut tokenizer = match (json_path.is_file(), &files.vocab_path) {
-            (true, _) => files.read_json(&json_path)?,
+            (true, _) => files.read_json(&json_path, lower_case)?,
             (false, Some(vocab)) if files.is_bert() => files.built_from(&read_vocab(vocab)?)?,
             (false, Some(_)) => return Err(files.other_class(dir)),
             (false, None) => {
@@ -109,7 +109,7 @@ impl TokenizerFiles {
     }
 
     /// tokenizer.json, with the parts rebuilt that transformers rebuilds for a BertTokenizer.
-    fn read_json(&mut self, path: &Path) -> Result<Map<String, Value>> {
+    fn read_json(&mut self, path: &Path, lower_case: bool) -> Result<Map<String, Value>> {
         let bytes = read_bounded(path, TOKENIZER_LIMIT_BYTES)?;
         let parsed = serde_json::from_slice(&bytes);
         let parsed = parsed.map_err(|e| Error::input(format!("{} is not valid JSON ({e}); fetch it again", path.display())))?;
@@ -120,7 +120,11 @@ impl TokenizerFiles {
         let wordpiece = tokenizer.get("model").and_then(|model| model.get("type")).is_none_or(|kind| kind == "WordPiece");
         let (true, true, Some(vocab)) = (self.is_bert(), wordpiece, vocab) else { return Ok(tokenizer) };
         let rebuilt = self.bert_parts(vocab)?;
-        if tokenizer.get("normalizer") != rebuilt.get("normalizer") {
+        let mut lowered = rebuilt.clone();
+        if lower_case {
+            lower_case_first(&mut lowered);
+        }
+        if [&rebuilt, &lowered].iter().all(|parts| parts.get("normalizer") != tokenizer.get("normalizer")) {
             let path = path.display();
             self.warnings.push(format!(
                 "{path} and its tokenizer_config.json normalise texts differently; tokenizer_config.json is followed, as transformers does"
