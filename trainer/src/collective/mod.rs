@@ -1,14 +1,17 @@
 //! Exchanges between the ranks of a world.
 
 mod solo;
+mod tcp;
 
 pub use solo::Solo;
+pub use tcp::{TcpCollective, TcpListenerHandle};
 
 use crate::error::Result;
 use crate::tree::NodeId;
 
 /// What ranks do together. Every rank calls the same operations in the same order; after an error the world is
-/// of no more use, and the step is thrown away. Errors are [`crate::Error::Collective`].
+/// of no more use, and the step is thrown away. When a rank is lost, the operation at hand may still succeed on some
+/// ranks and fail on others; the next one fails on all. Errors are [`crate::Error::Collective`].
 pub trait Collective: Send + Sync {
     /// This rank, from 0.
     fn rank(&self) -> usize;
