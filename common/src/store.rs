@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::records::ObjectRef;
 
+pub use self::failure::redact;
 pub use self::url::{absolute_url, local_folder};
 
 /// Requests of this size and more are cut into parts, so that no single one outlasts its deadline on a slow line.

@@ -3,3 +3,4 @@
 //! It must never import tensors.
 
 pub mod dataset;
+pub mod model_import;

@@ -67,7 +67,7 @@ impl Store {
         let mut name = file.as_os_str().to_owned();
         name.push(".part");
         let partial = PathBuf::from(name);
-        let result = self.download(object, &partial, progress).await;
+        let result = self.fetch_file(&object.key, &partial, progress).await.and_then(|found| self.compare(object, &found));
         if let Err(e) = result {
             let _ = tokio::fs::remove_file(&partial).await;
             return Err(e);
@@ -75,32 +75,39 @@ impl Store {
         tokio::fs::rename(&partial, file).await.map_err(|e| Error::io(file, e))
     }
 
-    async fn download(&self, object: &ObjectRef, file: &FilePath, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
-        let path = self.path(&object.key)?;
-        let found = match self.inner.head(&path).await {
-            Ok(found) => found.size,
-            Err(object_store::Error::NotFound { .. }) => return Err(self.missing(&object.key)),
-            Err(e) => return Err(self.fail("read", &object.key, &e)),
-        };
-        if found != object.bytes {
-            return Err(Error::Store(format!(
-                "{} in {} is damaged: it has {found} bytes, its manifest says {}; restore it or start afresh in another store",
-                object.key,
-                self.url(),
-                object.bytes
-            )));
+    fn compare(&self, object: &ObjectRef, found: &ObjectRef) -> Result<()> {
+        if found.bytes == object.bytes {
+            return self.verify(object, &found.sha256);
         }
+        let (key, is, should) = (&object.key, found.bytes, object.bytes);
+        Err(Error::Store(format!(
+            "{key} in {} is damaged: it has {is} bytes, its manifest says {should}; restore it or start afresh in another store",
+            self.url()
+        )))
+    }
+
+    /// Copies an object that no manifest describes into a file, and says what it was.
+    ///
+    /// # Errors
+    /// The object is missing, or the file cannot be written; a part of it may then be left.
+    pub async fn fetch_file(&self, key: &str, file: &FilePath, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<ObjectRef> {
+        let path = self.path(key)?;
+        let bytes = match self.inner.head(&path).await {
+            Ok(found) => found.size,
+            Err(object_store::Error::NotFound { .. }) => return Err(self.missing(key)),
+            Err(e) => return Err(self.fail("read", key, &e)),
+        };
         let mut target = tokio::fs::File::create(file).await.map_err(|e| Error::io(file, e))?;
         let mut hasher = Hasher::default();
-        let parts = self.parts(path, found);
+        let parts = self.parts(path, bytes);
         futures::pin_mut!(parts);
-        while let Some(part) = parts.try_next().await.map_err(|e| self.fail("read", &object.key, &e))? {
+        while let Some(part) = parts.try_next().await.map_err(|e| self.fail("read", key, &e))? {
             hasher.update(&part);
             target.write_all(&part).await.map_err(|e| Error::io(file, e))?;
             progress(part.len() as u64);
         }
         target.flush().await.map_err(|e| Error::io(file, e))?;
-        self.verify(object, &hasher.finish())
+        Ok(ObjectRef { key: key.to_owned(), bytes, sha256: hasher.finish() })
     }
 
     /// The bytes of an object of this size, in order, a few parts read ahead.
