@@ -1,119 +1,38 @@
-//! MultipleNegativesRankingLoss under Matryoshka, streamed: no logit matrix is ever held.
+//! MultipleNegativesRanking of one leaf: a sweep for the log-sum-exps, a sweep for the gradient.
 //!
-//! Shapes: R anchors of a leaf, C candidates of the whole batch, h width, D Matryoshka widths, B anchors of the batch.
-//! logit_ij^d = scale * cos(anchor_i[..d], candidate_j[..d]); loss_d = sum_i (logsumexp_j logit_ij^d - logit_i,own^d) / B;
-//! loss = sum_d weight_d loss_d (sentence-transformers' `MultipleNegativesRankingLoss` and `MatryoshkaLoss`).
+//! Shapes: R anchors of the leaf, C candidates of the batch, width h. The widths cut the columns into bands; the Gram
+//! matrix of a width is that of the width below plus the band's product, so all widths cost one product. With
+//! `n_d(x) = 1 / max(|x[..d]|, 1e-12)`:
 //!
-//! Dot products of a width are those of the width before plus a segment's. The gradient of a segment's columns takes
-//! the coefficients of all widths that hold it at once, so all widths together cost what the full width alone costs.
+//! ```text
+//! logit_ij = scale n(q_i) n(D_j) <q_i, D_j>          p_ij = exp(logit_ij - lse_i)
+//! w_ij = weight scale / anchors (p_ij - [j is i's own])           (the gradient on the cosine)
+//! dq_i = sum_j w_ij n(q_i) n(D_j) D_j  -  n(q_i)^2 q_i sum_j w_ij cos_ij      (and dD_j likewise)
+//! ```
+//!
+//! A band belongs to its width and all wider ones, so its columns' gradient takes the sum of their coefficients, and
+//! again all widths cost one product a side. Memory beside the arguments: some tiles, and `C` numbers a width.
+//! The tiles lie on fixed indices, so the bits depend on the batch and the leaf alone (SAME-3).
 
-use super::real::{Product, Real, View, product};
+use super::kernels::{Coefficients, Span, SumExp, TILE_ANCHORS, TILE_CANDIDATES, own_column};
+use super::matrix::{Product, View, product};
+use super::real::{Real, vectorised};
+use super::{LeafLoss, LossSpec};
 
-/// Anchors of a tile.
-const TILE_ROWS: usize = 64;
-/// Candidates of a tile.
-const TILE_COLS: usize = 512;
-/// The least norm, as `torch.nn.functional.normalize` has it.
-const MIN_NORM: f64 = 1e-12;
+/// Below this a norm counts as this (PyTorch's `normalize`).
+const NORM_FLOOR: f64 = 1e-12;
 
-/// The loss: its scale, its Matryoshka widths in any order, and their weights.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LossSpec {
-    /// What a cosine is multiplied by.
-    pub scale: f64,
-    /// Widths, each between 1 and h.
-    pub dims: Vec<usize>,
-    /// One weight a width.
-    pub weights: Vec<f64>,
-}
-
-/// A leaf's part of the loss.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LeafLoss {
-    /// For each width of the spec, in its order: the sum over the leaf's anchors, divided by B; without weight.
-    pub per_dim: Vec<f64>,
-}
-
-impl LeafLoss {
-    /// The weighted sum over widths.
-    pub fn total(&self, spec: &LossSpec) -> f64 {
-        self.per_dim.iter().zip(&spec.weights).map(|(loss, weight)| loss * weight).sum()
-    }
-}
-
-/// One width: its columns beyond the width before, and its place in the spec.
-struct Segment {
-    from: usize,
-    to: usize,
-    place: usize,
-    weight: f64,
-}
-
-/// Rows with their inverse norms at each width: `[D][rows]`.
-struct Rows<'a, T> {
-    values: &'a [T],
-    len: usize,
-    inverse: Vec<Vec<f64>>,
-    /// 0 where the norm was held at its least: there is then no pull along the row.
-    moving: Vec<Vec<f64>>,
-}
-
-impl<'a, T: Real> Rows<'a, T> {
-    fn new(values: &'a [T], h: usize, segments: &[Segment]) -> Self {
-        let len = values.len() / h;
-        let mut rows = Self {
-            values,
-            len,
-            inverse: vec![Vec::with_capacity(len); segments.len()],
-            moving: vec![Vec::with_capacity(len); segments.len()],
-        };
-        for row in values.chunks_exact(h) {
-            let mut sum = 0.0;
-            for (d, segment) in segments.iter().enumerate() {
-                sum += row[segment.from..segment.to].iter().map(|value| value.to_f64() * value.to_f64()).sum::<f64>();
-                let norm = sum.sqrt();
-                // a NaN norm stays NaN
-                let held = if norm < MIN_NORM { MIN_NORM } else { norm };
-                rows.inverse[d].push(1.0 / held);
-                rows.moving[d].push(if norm < MIN_NORM { 0.0 } else { 1.0 });
-            }
-        }
-        rows
-    }
-}
-
-/// A tile's place: anchors from `row`, candidates from `col`.
-#[derive(Clone, Copy)]
-struct Tile {
-    row: usize,
-    col: usize,
-    rows: usize,
-    cols: usize,
-}
-
-struct Leaf<'a, T> {
-    segments: Vec<Segment>,
-    h: usize,
-    anchors: Rows<'a, T>,
-    candidates: Rows<'a, T>,
-    /// Inverse norms in T: of anchors times scale, and of candidates, `[D][rows]`.
-    scaled: Vec<Vec<T>>,
-    inverse: Vec<Vec<T>>,
-    own_offset: usize,
-    num_anchors: usize,
-    /// Dot products of the tile at hand, `[D][TILE_ROWS * TILE_COLS]`.
-    dots: Vec<Vec<T>>,
-    logits: Vec<T>,
-    grads: Vec<T>,
-}
-
-/// One leaf's loss and gradient: its anchors `[R, h]` against all candidates `[C, h]` of the batch, where
-/// candidates = [all positives, all negative_1, ...] and anchor i of the leaf owns candidate `own_offset + i`.
-/// `d_anchors` and `d_candidates` are overwritten; the sum over leaves is the gradient of the batch's loss over
-/// `num_anchors` anchors.
+/// The loss of one leaf's anchors against all candidates of the batch, and its gradient.
+///
+/// `anchors` is [R, h], `candidates` [C, h] (all positives, then all first negatives, and so on), row-major and not
+/// necessarily normalised; anchor i owns candidate `own_offset + i`. `num_anchors` is the number of anchors of the whole
+/// batch. Overwrites `d_anchors` [R, h] and `d_candidates` [C, h] with the gradient of the weighted loss; summed over the
+/// leaves, `d_candidates` is the batch's. NaN or infinite input shows as a NaN loss.
+///
+/// Formula: PARITY.md, MultipleNegativesRankingLoss and MatryoshkaLoss.
 ///
 /// # Panics
-/// The slices, offsets and widths do not fit one another.
+/// When the slices' lengths disagree, an own candidate does not exist, or `spec` would not pass [`LossSpec::check`].
 #[allow(clippy::too_many_arguments)]
 pub fn mnrl_leaf<T: Real>(
     spec: &LossSpec,
@@ -125,236 +44,284 @@ pub fn mnrl_leaf<T: Real>(
     d_anchors: &mut [T],
     d_candidates: &mut [T],
 ) -> LeafLoss {
-    assert!(h > 0 && anchors.len().is_multiple_of(h) && candidates.len().is_multiple_of(h), "rows of {h} values");
-    assert!(
-        anchors.len() == d_anchors.len() && candidates.len() == d_candidates.len(),
-        "gradients have the shape of their values"
-    );
-    assert!(own_offset + anchors.len() / h <= candidates.len() / h, "every anchor owns a candidate");
-    assert!(
-        spec.dims.len() == spec.weights.len() && spec.dims.iter().all(|&dim| dim > 0 && dim <= h),
-        "widths {:?} of {h}",
-        spec.dims
-    );
-    let mut leaf = Leaf::new(spec, h, anchors, candidates, own_offset, num_anchors);
-    let (log_sums, loss) = leaf.log_sums();
-    leaf.gradient(&log_sums, d_anchors, d_candidates);
-    loss
+    spec.check(h).expect("the loss's settings were checked before the run");
+    assert!(anchors.len().is_multiple_of(h) && candidates.len().is_multiple_of(h), "embeddings are whole rows");
+    assert!(d_anchors.len() == anchors.len() && d_candidates.len() == candidates.len(), "gradients have their rows' shape");
+    let (num_rows, num_candidates) = (anchors.len() / h, candidates.len() / h);
+    assert!(own_offset + num_rows <= num_candidates, "every anchor owns a candidate");
+    assert!(num_rows <= num_anchors, "a leaf is a part of its batch");
+    d_anchors.fill(T::ZERO);
+    d_candidates.fill(T::ZERO);
+    let bands = Band::of(spec, num_anchors);
+    let sides = Sides {
+        h,
+        anchors,
+        candidates,
+        own_offset,
+        scale: spec.scale,
+        anchor_norms: Norms::of(anchors, h, &bands),
+        candidate_norms: Norms::of(candidates, h, &bands),
+        bands: &bands,
+    };
+    let mut losses = vec![0.0; bands.len()];
+    let mut radial = vec![vec![0.0; num_candidates]; bands.len()];
+    let mut scratch = Scratch::new(bands.len());
+    for first in (0..num_rows).step_by(TILE_ANCHORS) {
+        let rows = Span { first, len: TILE_ANCHORS.min(num_rows - first) };
+        let sums = sides.log_sum_exps(rows, &mut scratch, &mut losses);
+        sides.gradients(rows, &sums, &mut scratch, d_anchors, d_candidates, &mut radial);
+    }
+    subtract_radial(d_candidates, candidates, h, 0, &radial, &sides.candidate_norms, &bands);
+    let mut per_dim = vec![0.0; bands.len()];
+    for (band, loss) in bands.iter().zip(&losses) {
+        per_dim[band.place] = loss / num_anchors as f64;
+    }
+    LeafLoss { per_dim }
 }
 
-fn segments(spec: &LossSpec) -> Vec<Segment> {
-    let mut order: Vec<usize> = (0..spec.dims.len()).collect();
-    order.sort_by_key(|&place| spec.dims[place]);
-    let mut from = 0;
-    let mut segments = Vec::new();
-    for place in order {
-        let to = spec.dims[place];
-        segments.push(Segment { from, to, place, weight: spec.weights[place] });
-        from = to;
-    }
-    segments
+/// The columns between one width and the next smaller one.
+struct Band {
+    start: usize,
+    end: usize,
+    /// Where its width stands in the spec.
+    place: usize,
+    /// weight * scale / anchors.
+    coefficient: f64,
 }
 
-impl<'a, T: Real> Leaf<'a, T> {
-    fn new(spec: &LossSpec, h: usize, anchors: &'a [T], candidates: &'a [T], own_offset: usize, num_anchors: usize) -> Self {
-        let segments = segments(spec);
-        let anchors = Rows::new(anchors, h, &segments);
-        let candidates = Rows::new(candidates, h, &segments);
-        let scaled = anchors.inverse.iter().map(|row| row.iter().map(|inverse| T::of(inverse * spec.scale)).collect()).collect();
-        let inverse = candidates.inverse.iter().map(|row| row.iter().map(|&inverse| T::of(inverse)).collect()).collect();
-        let dots = vec![vec![T::ZERO; TILE_ROWS * TILE_COLS]; segments.len()];
-        let (logits, grads) = (vec![T::ZERO; TILE_COLS], vec![T::ZERO; TILE_COLS]);
-        Self { segments, h, anchors, candidates, scaled, inverse, own_offset, num_anchors, dots, logits, grads }
+impl Band {
+    fn of(spec: &LossSpec, num_anchors: usize) -> Vec<Band> {
+        let mut places: Vec<usize> = (0..spec.dims.len()).collect();
+        places.sort_by_key(|&place| spec.dims[place]);
+        let mut start = 0;
+        let mut bands = Vec::with_capacity(places.len());
+        for place in places {
+            let end = spec.dims[place];
+            bands.push(Band { start, end, place, coefficient: spec.weights[place] * spec.scale / num_anchors as f64 });
+            start = end;
+        }
+        bands
     }
+}
 
-    fn tiles(&self) -> Vec<Tile> {
-        let (num_rows, num_cols) = (self.anchors.len, self.candidates.len);
-        let mut tiles = Vec::new();
-        for col in (0..num_cols).step_by(TILE_COLS) {
-            for row in (0..num_rows).step_by(TILE_ROWS) {
-                tiles.push(Tile { row, col, rows: TILE_ROWS.min(num_rows - row), cols: TILE_COLS.min(num_cols - col) });
+/// 1 / max(norm, floor) of each row's prefix: [band][row].
+struct Norms<T> {
+    inverse: Vec<Vec<T>>,
+}
+
+impl<T: Real> Norms<T> {
+    fn of(rows: &[T], h: usize, bands: &[Band]) -> Self {
+        let mut inverse = vec![Vec::with_capacity(rows.len() / h); bands.len()];
+        for row in rows.chunks_exact(h) {
+            let mut squares = 0.0;
+            for (band, inverse) in bands.iter().zip(&mut inverse) {
+                squares += row[band.start..band.end].iter().map(|x| x.to_f64() * x.to_f64()).sum::<f64>();
+                // Not `max`: it would hide a NaN.
+                let norm = squares.sqrt();
+                inverse.push(T::from_f64(1.0 / if norm < NORM_FLOOR { NORM_FLOOR } else { norm }));
             }
         }
-        tiles
+        Self { inverse }
     }
 
-    fn anchor_view(&self, tile: Tile, segment: &Segment) -> View {
-        View { start: tile.row * self.h + segment.from, stride: self.h, rows: tile.rows, width: segment.to - segment.from }
+    /// The factor of the radial part: nought where the floor stood in for the norm.
+    fn inverse_square(&self, band: usize, row: usize) -> f64 {
+        let inverse = self.inverse[band][row];
+        if inverse == T::from_f64(1.0 / NORM_FLOOR) { 0.0 } else { inverse.to_f64() * inverse.to_f64() }
+    }
+}
+
+/// What both sweeps read.
+struct Sides<'a, T> {
+    h: usize,
+    anchors: &'a [T],
+    candidates: &'a [T],
+    own_offset: usize,
+    scale: f64,
+    anchor_norms: Norms<T>,
+    candidate_norms: Norms<T>,
+    bands: &'a [Band],
+}
+
+/// The log-sum-exps of an anchor tile, [band][row]: `lse = max + ln(sum)`.
+struct TileSums<T> {
+    max: Vec<[T; TILE_ANCHORS]>,
+    sum: Vec<[f64; TILE_ANCHORS]>,
+}
+
+/// Buffers of one tile.
+struct Scratch<T> {
+    /// The Gram matrix of each width.
+    grams: Vec<Vec<T>>,
+    coefficients: Vec<T>,
+    logits: [T; TILE_CANDIDATES],
+    factors: [T; TILE_ANCHORS],
+    column_sums: [T; TILE_CANDIDATES],
+}
+
+impl<T: Real> Scratch<T> {
+    fn new(num_bands: usize) -> Self {
+        Self {
+            grams: vec![vec![T::ZERO; TILE_ANCHORS * TILE_CANDIDATES]; num_bands],
+            coefficients: vec![T::ZERO; TILE_ANCHORS * TILE_CANDIDATES],
+            logits: [T::ZERO; TILE_CANDIDATES],
+            factors: [T::ZERO; TILE_ANCHORS],
+            column_sums: [T::ZERO; TILE_CANDIDATES],
+        }
+    }
+}
+
+impl<T: Real> Sides<'_, T> {
+    fn candidate_spans(&self) -> impl Iterator<Item = Span> + use<T> {
+        let num_candidates = self.candidates.len() / self.h;
+        (0..num_candidates)
+            .step_by(TILE_CANDIDATES)
+            .map(move |first| Span { first, len: TILE_CANDIDATES.min(num_candidates - first) })
     }
 
-    fn candidate_view(&self, tile: Tile, segment: &Segment) -> View {
-        View { start: tile.col * self.h + segment.from, stride: self.h, rows: tile.cols, width: segment.to - segment.from }
+    /// Where a band's columns of these rows lie in a side's slice.
+    fn view(&self, rows: Span, band: usize) -> View {
+        let Band { start, end, .. } = self.bands[band];
+        View { start: rows.first * self.h + start, stride: self.h, rows: rows.len, width: end - start }
     }
 
-    fn dot_view(tile: Tile) -> View {
-        View { start: 0, stride: TILE_COLS, rows: tile.rows, width: tile.cols }
+    /// Adds a band's products of the tile to what `gram` holds, or overwrites it with the first band's.
+    fn add_band(&self, rows: Span, columns: Span, band: usize, gram: &mut [T]) {
+        let lhs = (self.anchors, self.view(rows, band));
+        let rhs = (self.candidates, self.view(columns, band));
+        product(Product::ByTransposed, (gram, View::whole(rows.len, columns.len)), lhs, rhs, band > 0);
     }
 
-    /// Dot products of a tile at every width.
-    fn multiply(&mut self, tile: Tile) {
-        for d in 0..self.segments.len() {
-            let segment = &self.segments[d];
-            if d > 0 {
-                let (before, after) = self.dots.split_at_mut(d);
-                after[0][..tile.rows * TILE_COLS].copy_from_slice(&before[d - 1][..tile.rows * TILE_COLS]);
-            }
-            if segment.from == segment.to {
-                continue;
-            }
-            let (a, b) = (
-                (self.anchors.values, self.anchor_view(tile, segment)),
-                (self.candidates.values, self.candidate_view(tile, segment)),
-            );
-            product(Product::ByTransposed, (&mut self.dots[d], Self::dot_view(tile)), a, b, d > 0);
+    /// scale / norm of the tile's anchors.
+    fn fill_factors(&self, rows: Span, band: usize, factors: &mut [T; TILE_ANCHORS]) {
+        for (factor, inverse) in factors.iter_mut().zip(&self.anchor_norms.inverse[band][rows.first..rows.first + rows.len]) {
+            *factor = T::from_f64(self.scale) * *inverse;
         }
     }
 
-    /// Logits of row `i` of a tile at width `d`.
-    fn fill_logits(&mut self, tile: Tile, d: usize, i: usize) {
-        let dots = &self.dots[d][i * TILE_COLS..i * TILE_COLS + tile.cols];
-        let inverse = &self.inverse[d][tile.col..tile.col + tile.cols];
-        let scaled = self.scaled[d][tile.row + i];
-        for ((logit, &dot), &inverse) in self.logits.iter_mut().zip(dots).zip(inverse) {
-            *logit = dot * scaled * inverse;
-        }
-    }
-
-    /// The column, within a tile, of the candidate that row `i` owns.
-    fn own(&self, tile: Tile, i: usize) -> Option<usize> {
-        let own = self.own_offset + tile.row + i;
-        (tile.col..tile.col + tile.cols).contains(&own).then(|| own - tile.col)
-    }
-
-    /// The logarithm of each row's sum of exponentials, `[D][R]`, and the loss.
-    fn log_sums(&mut self) -> (Vec<Vec<f64>>, LeafLoss) {
-        let (num_dims, num_rows) = (self.segments.len(), self.anchors.len);
-        let mut highest = vec![vec![T::LOWEST; num_rows]; num_dims];
-        let mut sums = vec![vec![0.0f64; num_rows]; num_dims];
-        let mut owns = vec![vec![0.0f64; num_rows]; num_dims];
-        for tile in self.tiles() {
-            self.multiply(tile);
-            for d in 0..num_dims {
-                for i in 0..tile.rows {
-                    self.fill_logits(tile, d, i);
-                    let row = tile.row + i;
-                    if let Some(own) = self.own(tile, i) {
-                        owns[d][row] = self.logits[own].to_f64();
+    /// First sweep: the log-sum-exps of an anchor tile; adds its losses to `losses` [band].
+    fn log_sum_exps(&self, rows: Span, scratch: &mut Scratch<T>, losses: &mut [f64]) -> TileSums<T> {
+        let num_bands = self.bands.len();
+        let mut sums = TileSums { max: vec![[T::LOWEST; TILE_ANCHORS]; num_bands], sum: vec![[0.0; TILE_ANCHORS]; num_bands] };
+        let mut own_logits = vec![[T::ZERO; TILE_ANCHORS]; num_bands];
+        let Scratch { grams, logits, factors, .. } = scratch;
+        let gram = &mut grams[0];
+        for columns in self.candidate_spans() {
+            for (band, own_logits) in own_logits.iter_mut().enumerate() {
+                self.add_band(rows, columns, band, gram);
+                self.fill_factors(rows, band, factors);
+                let column_inverse = &self.candidate_norms.inverse[band][columns.first..columns.first + columns.len];
+                for (row, own_logit) in own_logits[..rows.len].iter_mut().enumerate() {
+                    if let Some(own) = own_column(self.own_offset + rows.first + row, columns) {
+                        *own_logit = gram[row * columns.len + own] * column_inverse[own] * factors[row];
                     }
-                    let logits = &mut self.logits[..tile.cols];
-                    let before = highest[d][row];
-                    let high = logits.iter().fold(before, |high, &logit| if logit > high { logit } else { high });
-                    logits.iter_mut().for_each(|logit| *logit -= high);
-                    T::exp_all(logits);
-                    sums[d][row] = sums[d][row] * (before.to_f64() - high.to_f64()).exp() + sum(logits);
-                    highest[d][row] = high;
                 }
+                vectorised(SumExp {
+                    gram: &gram[..rows.len * columns.len],
+                    factors: &factors[..rows.len],
+                    column_inverse,
+                    logits,
+                    max: &mut sums.max[band],
+                    sum: &mut sums.sum[band],
+                });
             }
         }
-        let mut per_dim = vec![0.0; num_dims];
-        for d in 0..num_dims {
-            for row in 0..num_rows {
-                sums[d][row] = highest[d][row].to_f64() + sums[d][row].ln();
-            }
-            let loss: f64 = sums[d].iter().zip(&owns[d]).map(|(log_sum, own)| log_sum - own).sum();
-            per_dim[self.segments[d].place] = loss / self.num_anchors as f64;
-        }
-        (sums, LeafLoss { per_dim })
-    }
-
-    /// The gradient, given the rows' log sums.
-    fn gradient(&mut self, log_sums: &[Vec<f64>], d_anchors: &mut [T], d_candidates: &mut [T]) {
-        d_anchors.fill(T::ZERO);
-        d_candidates.fill(T::ZERO);
-        let num_dims = self.segments.len();
-        // sums of gradient times logit: the pull along the row itself, [D][rows]
-        let mut along_anchor = vec![vec![0.0f64; self.anchors.len]; num_dims];
-        let mut along_candidate = vec![vec![T::ZERO; self.candidates.len]; num_dims];
-        let mut factors = vec![T::ZERO; TILE_ROWS * TILE_COLS];
-        for tile in self.tiles() {
-            self.multiply(tile);
-            factors.fill(T::ZERO);
-            for d in (0..num_dims).rev() {
-                for (i, factors) in factors.chunks_exact_mut(TILE_COLS).take(tile.rows).enumerate() {
-                    let row = tile.row + i;
-                    self.fill_grads(tile, d, i, log_sums[d][row]);
-                    along_anchor[d][row] +=
-                        self.add_row(tile, d, row, factors, &mut along_candidate[d][tile.col..tile.col + tile.cols]);
-                }
-                let segment = &self.segments[d];
-                if segment.from == segment.to {
-                    continue;
-                }
-                let (av, cv, fv) = (self.anchor_view(tile, segment), self.candidate_view(tile, segment), Self::dot_view(tile));
-                product(Product::Plain, (d_anchors, av), (&factors, fv), (self.candidates.values, cv), true);
-                product(Product::TransposedBy, (d_candidates, cv), (&factors, fv), (self.anchors.values, av), true);
+        for (band, loss) in losses.iter_mut().enumerate() {
+            let tile = sums.max[band].iter().zip(&sums.sum[band]).zip(&own_logits[band]).take(rows.len);
+            for ((max, sum), own) in tile {
+                *loss += (max.to_f64() - own.to_f64()) + sum.ln();
             }
         }
-        let along_candidate: Vec<Vec<f64>> =
-            along_candidate.iter().map(|row| row.iter().map(|value| value.to_f64()).collect()).collect();
-        pull_back(&self.segments, self.h, &self.anchors, &along_anchor, d_anchors);
-        pull_back(&self.segments, self.h, &self.candidates, &along_candidate, d_candidates);
+        sums
     }
 
-    /// The loss's gradient by the logits of row `i` of a tile; leaves the logits themselves in place.
-    fn fill_grads(&mut self, tile: Tile, d: usize, i: usize, log_sum: f64) {
-        self.fill_logits(tile, d, i);
-        let share = T::of(self.segments[d].weight / self.num_anchors as f64);
-        let log_sum = T::of(log_sum);
-        let grads = &mut self.grads[..tile.cols];
-        for (grad, &logit) in grads.iter_mut().zip(&self.logits) {
-            *grad = logit - log_sum;
+    /// Second sweep: adds the tile's share to the gradients, the candidates' radial parts left in `radial` [band][C].
+    fn gradients(
+        &self,
+        rows: Span,
+        sums: &TileSums<T>,
+        scratch: &mut Scratch<T>,
+        d_anchors: &mut [T],
+        d_candidates: &mut [T],
+        radial: &mut [Vec<f64>],
+    ) {
+        let h = self.h;
+        let mut row_radial = vec![vec![0.0; rows.len]; self.bands.len()];
+        for columns in self.candidate_spans() {
+            let tile = rows.len * columns.len;
+            self.add_band(rows, columns, 0, &mut scratch.grams[0]);
+            for band in 1..self.bands.len() {
+                let (below, above) = scratch.grams.split_at_mut(band);
+                above[0][..tile].copy_from_slice(&below[band - 1][..tile]);
+                self.add_band(rows, columns, band, &mut above[0]);
+            }
+            scratch.coefficients[..tile].fill(T::ZERO);
+            for band in (0..self.bands.len()).rev() {
+                self.coefficients(rows, columns, band, sums, scratch, &mut row_radial[band]);
+                let sums_of_columns = &scratch.column_sums[..columns.len];
+                for (total, sum) in radial[band][columns.first..].iter_mut().zip(sums_of_columns) {
+                    *total += sum.to_f64();
+                }
+                let (row_view, column_view) = (self.view(rows, band), self.view(columns, band));
+                let weights = (&scratch.coefficients[..], View::whole(rows.len, columns.len));
+                product(Product::Plain, (&mut *d_anchors, row_view), weights, (self.candidates, column_view), true);
+                product(Product::TransposedBy, (&mut *d_candidates, column_view), weights, (self.anchors, row_view), true);
+            }
         }
-        T::exp_all(grads);
-        grads.iter_mut().for_each(|grad| *grad = *grad * share);
-        if let Some(own) = self.own(tile, i) {
-            self.grads[own] -= share;
-        }
+        let span = rows.first * h..(rows.first + rows.len) * h;
+        let (gradient, anchors) = (&mut d_anchors[span.clone()], &self.anchors[span]);
+        subtract_radial(gradient, anchors, h, rows.first, &row_radial, &self.anchor_norms, self.bands);
     }
 
-    /// Adds a row's factors (gradient by the dot products) and its gradient times logit; returns the latter's sum.
-    fn add_row(&mut self, tile: Tile, d: usize, row: usize, factors: &mut [T], along: &mut [T]) -> f64 {
-        let scaled = self.scaled[d][row];
-        let inverse = &self.inverse[d][tile.col..tile.col + tile.cols];
-        let (grads, logits) = (&self.grads[..tile.cols], &mut self.logits[..tile.cols]);
-        for ((factor, &grad), &inverse) in factors.iter_mut().zip(grads).zip(inverse) {
-            *factor += grad * scaled * inverse;
-        }
-        for ((along, &grad), logit) in along.iter_mut().zip(grads).zip(logits.iter_mut()) {
-            *logit = grad * *logit;
-            *along += *logit;
-        }
-        sum(logits)
+    /// Adds a width's `w_ij n(q_i) n(D_j)` to the tile's coefficients, sets `column_sums`, adds to the rows' radial sums.
+    fn coefficients(
+        &self,
+        rows: Span,
+        columns: Span,
+        band: usize,
+        sums: &TileSums<T>,
+        scratch: &mut Scratch<T>,
+        row_radial: &mut [f64],
+    ) {
+        let Scratch { grams, coefficients, logits, factors, column_sums } = scratch;
+        self.fill_factors(rows, band, factors);
+        column_sums[..columns.len].fill(T::ZERO);
+        vectorised(Coefficients {
+            gram: &grams[band][..rows.len * columns.len],
+            factors: &factors[..rows.len],
+            row_inverse: &self.anchor_norms.inverse[band][rows.first..rows.first + rows.len],
+            column_inverse: &self.candidate_norms.inverse[band][columns.first..columns.first + columns.len],
+            max: &sums.max[band],
+            sum: &sums.sum[band],
+            factor: self.bands[band].coefficient,
+            columns,
+            first_own: self.own_offset + rows.first,
+            logits,
+            coefficients,
+            column_sums,
+            row_radial,
+        });
     }
 }
 
-/// Takes the part of the gradient along the row away: normalisation makes it vanish.
-fn pull_back<T: Real>(segments: &[Segment], h: usize, rows: &Rows<'_, T>, along: &[Vec<f64>], grads: &mut [T]) {
-    for (row, (grad, values)) in grads.chunks_exact_mut(h).zip(rows.values.chunks_exact(h)).enumerate() {
-        let mut pull = 0.0;
-        for (d, segment) in segments.iter().enumerate().rev() {
-            pull += along[d][row] * rows.inverse[d][row] * rows.inverse[d][row] * rows.moving[d][row];
-            let pull = T::of(pull);
-            for (grad, &value) in grad[segment.from..segment.to].iter_mut().zip(&values[segment.from..segment.to]) {
-                *grad -= pull * value;
+/// Subtracts `x sum_(widths that hold the column) n(x)^2 radial` from each row's gradient; the rows stand from `first` on in `norms`.
+fn subtract_radial<T: Real>(
+    gradient: &mut [T],
+    rows: &[T],
+    h: usize,
+    first: usize,
+    radial: &[Vec<f64>],
+    norms: &Norms<T>,
+    bands: &[Band],
+) {
+    for (row, (gradient, x)) in gradient.chunks_exact_mut(h).zip(rows.chunks_exact(h)).enumerate() {
+        let mut factor = 0.0;
+        for (place, band) in bands.iter().enumerate().rev() {
+            factor += radial[place][row] * norms.inverse_square(place, first + row);
+            let factor = T::from_f64(factor);
+            for (gradient, x) in gradient[band.start..band.end].iter_mut().zip(&x[band.start..band.end]) {
+                *gradient = *gradient - factor * *x;
             }
         }
     }
 }
-
-/// The sum in f64 of sixteen running sums: a fixed order, and vector code.
-fn sum<T: Real>(values: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; 16];
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
-        }
-    }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane += value;
-    }
-    lanes.iter().map(|lane| lane.to_f64()).sum()
-}
-
-#[cfg(test)]
-mod tests;
