@@ -63,6 +63,29 @@ impl Exit {
     }
 }
 
+/// Why a process did not come to the end of its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RunError {
+    /// What happened, to what, what to do.
+    pub message: String,
+    /// What the process exits with.
+    pub exit: Exit,
+}
+
+impl RunError {
+    /// An error that ends the process so.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit }
+    }
+}
+
+impl From<crate::Error> for RunError {
+    fn from(error: crate::Error) -> Self {
+        Self { exit: error.kind().into(), message: error.to_string() }
+    }
+}
+
 impl From<ErrorKind> for Exit {
     fn from(kind: ErrorKind) -> Self {
         match kind {

@@ -13,6 +13,7 @@ pub mod model_files;
 pub mod plan;
 pub mod records;
 pub mod rng;
+pub mod schedule;
 pub mod shard;
 pub mod spec;
 pub mod store;

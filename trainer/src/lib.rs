@@ -3,9 +3,12 @@
 //! It must never import an async runtime, gRPC or an object store.
 
 pub mod collective;
+pub mod cut;
 pub mod dropout;
+pub mod encode;
 pub mod encoder;
 pub mod error;
+pub mod evaluate;
 pub mod kernels;
 pub mod loss;
 pub mod metrics;
@@ -13,7 +16,11 @@ pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod packed;
+pub mod parallel;
 pub mod rank;
+pub mod state;
+pub mod step;
+pub mod tokens;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,3 +1,13 @@
 //! The hands of Artel: tokenise, train, evaluate, save.
 //! It may know everything but the coordinator and the command line; it alone joins RPC, storage and device.
 //! It must never decide who does what: the coordinator says so.
+
+mod client;
+mod export;
+mod join;
+mod session;
+mod tokenise;
+mod training;
+
+pub use artel_common::exit::RunError;
+pub use client::{WorkerOptions, run};

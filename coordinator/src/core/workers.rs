@@ -1,0 +1,131 @@
+//! Workers come, live, work and are lost.
+
+use std::time::Duration;
+
+use artel_common::event::Event;
+use artel_common::exit::Exit;
+use artel_proto::v1;
+
+use super::{BLAME_DELAY, Core, Effect, Failure, LEASE, NewWorker, Phase, WORKERS_DEADLINE, Worker};
+
+impl Core {
+    /// The id that a registration leads to, or why it is refused. A repeated registration gets the id of the first.
+    ///
+    /// # Errors
+    /// The run has all its workers, or the worker's kernel path is not that of the others (SAME-3).
+    pub fn admit(&self, worker: &NewWorker) -> Result<String, String> {
+        if let Some(known) = self.workers.iter().find(|known| known.facts.incarnation == worker.incarnation) {
+            return Ok(known.id.clone());
+        }
+        if self.phase == Phase::Over {
+            return Err("the run is over".into());
+        }
+        if self.workers.len() >= self.spec.workers.count {
+            return Err(format!("the run has all its {} workers; raise [workers] count to use more", self.spec.workers.count));
+        }
+        if let Some(first) = self.workers.first()
+            && first.facts.kernel_path != worker.kernel_path
+        {
+            return Err(format!(
+                "this machine's matrix products take the {} path, {}'s take {}: the weights would not be reproducible; use machines of one kind",
+                worker.kernel_path, first.id, first.facts.kernel_path
+            ));
+        }
+        Ok(format!("worker-{}", self.workers.len() + 1))
+    }
+
+    pub(super) fn register(&mut self, facts: NewWorker, now: Duration, effects: &mut Vec<Effect>) {
+        let Ok(id) = self.admit(&facts) else { return };
+        if let Some(known) = self.workers.iter_mut().find(|known| known.id == id) {
+            known.last_seen = now;
+            return;
+        }
+        self.workers.push(Worker { id: id.clone(), facts, last_seen: now, pss_bytes: 0, assigned: None });
+        let (present, wanted) = (self.workers.len() as u32, self.spec.workers.count as u32);
+        effects.push(Effect::Emit(Event::WorkerJoined { worker: id, present, wanted }));
+        self.gather(now, effects);
+    }
+
+    pub(super) fn heartbeat(&mut self, worker: &str, pss_bytes: u64, now: Duration) {
+        if let Some(known) = self.workers.iter_mut().find(|known| known.id == worker) {
+            known.last_seen = now;
+            known.pss_bytes = pss_bytes;
+        }
+        self.count_memory();
+    }
+
+    fn count_memory(&mut self) {
+        let workers: u64 = self.workers.iter().map(|worker| worker.pss_bytes).sum();
+        self.peak_bytes = self.peak_bytes.max(workers + self.own_bytes);
+    }
+
+    /// Gives a worker something to do; it must have nothing else.
+    pub(super) fn assign(&mut self, id: &str, kind: v1::task::Kind, effects: &mut Vec<Effect>) -> u64 {
+        let task_id = self.next_task;
+        self.next_task += 1;
+        if let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) {
+            assert!(worker.assigned.is_none(), "{id} has a task already");
+            worker.assigned = Some(v1::Task { task_id, kind: Some(kind) });
+            effects.push(Effect::Wake { worker: id.to_owned() });
+        }
+        task_id
+    }
+
+    /// Takes a worker's task back because it is done; false where it is not its task (a repeated call).
+    pub(super) fn take_back(&mut self, id: &str, task: u64) -> bool {
+        let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return false };
+        let is_it = worker.assigned.as_ref().is_some_and(|assigned| assigned.task_id == task);
+        if is_it {
+            worker.assigned = None;
+        }
+        is_it
+    }
+
+    pub(super) fn task_failed(&mut self, worker: &str, task: u64, failure: Failure, now: Duration, effects: &mut Vec<Effect>) {
+        if !self.take_back(worker, task) {
+            return;
+        }
+        if failure.exit == Exit::WorkerLost {
+            // an exchange broke: the rank that is silent, not the one that noticed, is to blame
+            if self.blamed.is_none() {
+                let message = format!("{worker} in stage {}: {}", self.stage_name(), failure.message);
+                self.blamed = Some((now + BLAME_DELAY, Failure { exit: Exit::WorkerLost, message }));
+            }
+            return;
+        }
+        let message = format!("{worker} failed in stage {}: {}", self.stage_name(), failure.message);
+        self.fail(Failure { exit: failure.exit, message }, effects);
+    }
+
+    pub(super) fn tick(&mut self, own_bytes: u64, now: Duration, effects: &mut Vec<Effect>) {
+        self.own_bytes = own_bytes;
+        self.count_memory();
+        if let Some(lost) = self.workers.iter().find(|worker| now.saturating_sub(worker.last_seen) > LEASE) {
+            let message = format!(
+                "{} (process {} on {}) was lost in stage {}: no sign of life for {} s; look at its machine and its log, then run again with an empty store",
+                lost.id,
+                lost.facts.pid,
+                lost.facts.host,
+                self.stage_name(),
+                LEASE.as_secs()
+            );
+            return self.fail(Failure { exit: Exit::WorkerLost, message }, effects);
+        }
+        if let Some((due, failure)) = &self.blamed
+            && now >= *due
+        {
+            let failure = failure.clone();
+            return self.fail(failure, effects);
+        }
+        let waited = self.gathering_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        if self.phase == Phase::Gathering && waited > WORKERS_DEADLINE {
+            let message = format!(
+                "{} of {} workers came within {} s; start the others (artel worker --coordinator URL) sooner, or lower [workers] count",
+                self.workers.len(),
+                self.spec.workers.count,
+                WORKERS_DEADLINE.as_secs()
+            );
+            self.fail(Failure { exit: Exit::WorkerLost, message }, effects);
+        }
+    }
+}

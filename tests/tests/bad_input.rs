@@ -1,0 +1,160 @@
+//! Bad input gets one clear error, a documented exit code, and leaves nothing half-done.
+
+use std::path::Path;
+
+use artel_tests::{Outcome, Sandbox};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_artel-under-test");
+
+/// Runs the spec as it stands; the error must say all of `says`, once, and no report or model may be there.
+fn refused(sandbox: &Sandbox, code: i32, says: &[&str]) -> Outcome {
+    let store = format!("store-{}", says.join("-").chars().filter(char::is_ascii_alphanumeric).collect::<String>());
+    let outcome = sandbox.run(["run", "spec.toml", "--store", &format!("file:./{store}")]);
+    assert_eq!(outcome.code, Some(code), "{says:?}: {}", outcome.stderr);
+    let lower = outcome.stderr.to_lowercase();
+    for word in says {
+        assert!(lower.contains(&word.to_lowercase()), "{word:?} is not in: {}", outcome.stderr);
+    }
+    assert!(!lower.contains("panicked"), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().filter(|line| line.starts_with("error")).count(), 1, "{}", outcome.stderr);
+    for left in ["report.json", "model", "export.json"] {
+        assert!(!sandbox.path(&store).join(left).exists(), "{says:?} left {left}");
+    }
+    outcome
+}
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new(PROGRAM);
+    sandbox.pairs(120);
+    sandbox.spec("", "count = 1");
+    sandbox
+}
+
+fn replace(sandbox: &Sandbox, from: &str, to: &str) {
+    let path = sandbox.path("spec.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from:?} is not in the spec");
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// Goal: unusable data. Method: one file of each kind; exit code 3.
+#[test]
+fn data() {
+    let sandbox = sandbox();
+    std::fs::remove_file(sandbox.path("pairs.jsonl")).unwrap();
+    refused(&sandbox, 3, &["pairs.jsonl"]);
+    sandbox.write("pairs.jsonl", "");
+    refused(&sandbox, 3, &["pairs.jsonl", "no rows"]);
+    sandbox.write("pairs.jsonl", "{\"anchor\": \"one\", \"positive\": \"row\", \"doc\": \"a\"}\n");
+    refused(&sandbox, 3, &["row"]);
+    sandbox.pairs(120);
+    replace(&sandbox, "group = \"doc\"", "anchor = \"anchr\", group = \"doc\"");
+    refused(&sandbox, 3, &["anchr", "anchor"]);
+}
+
+/// Goal: rows that cannot be used are listed with file, line and reason, and the rest is trained on.
+/// Method: an empty answer, a broken line and an N/A answer among good rows.
+#[test]
+fn bad_rows_are_listed() {
+    let sandbox = sandbox();
+    let good = std::fs::read_to_string(sandbox.path("pairs.jsonl")).unwrap();
+    let bad = "{\"anchor\": \"empty answer\", \"positive\": \"\"}\nnot json\n{\"anchor\": \"unanswered\", \"positive\": \"N/A\"}\n";
+    sandbox.write("pairs.jsonl", &format!("{bad}{good}"));
+    sandbox.run(["run", "spec.toml"]).expect_done();
+    let import = sandbox.report("store")["import"].clone();
+    assert_eq!((import["rows_bad"].as_u64(), import["rows_not_available"].as_u64()), (Some(2), Some(1)), "{import}");
+    let lines: Vec<u64> = import["bad_rows"].as_array().unwrap().iter().map(|row| row["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [1, 2]);
+}
+
+/// Goal: a CSV whose quotes are broken is reported with its line. Method: a quote that is never closed.
+#[test]
+fn broken_quotes() {
+    let sandbox = sandbox();
+    sandbox.write("pairs.csv", "Question,Answer\nq1,a1\nq2,\"never closed\nq3,a3\n");
+    replace(&sandbox, "pairs.jsonl", "pairs.csv");
+    replace(&sandbox, "columns = { group = \"doc\" }\n", "");
+    let outcome = sandbox.run(["run", "spec.toml", "--store", "file:./quotes"]);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("pairs.csv") && outcome.stderr.contains('3'), "{}", outcome.stderr);
+}
+
+/// Goal: batches that the data cannot fill. Method: more rows a batch than there are; exit code 3.
+#[test]
+fn batch_larger_than_the_data() {
+    let sandbox = sandbox();
+    replace(&sandbox, "global_batch_size = 16", "global_batch_size = 1000");
+    refused(&sandbox, 3, &["global_batch_size", "1000"]);
+}
+
+/// Goal: unusable specs. Method: each gets its line and what to write; exit code 2.
+#[test]
+fn specs() {
+    let sandbox = sandbox();
+    replace(&sandbox, "learning_rate", "learning_rat");
+    refused(&sandbox, 2, &["spec.toml:", "learning_rat", "learning_rate"]);
+    sandbox.spec("per_device_train_batch_size = 4\n", "count = 1");
+    refused(&sandbox, 2, &["per_device_train_batch_size", "global_batch_size"]);
+    sandbox.spec("learning_rate_typo = 1\n", "cuont = 1");
+    refused(&sandbox, 2, &["cuont", "count", "learning_rate_typo"]);
+    let missing = sandbox.run(["run", "nowhere.toml"]);
+    assert_eq!(missing.code, Some(2), "{}", missing.stderr);
+    assert!(missing.stderr.contains("nowhere.toml"), "{}", missing.stderr);
+}
+
+/// Goal: dimensions beyond the model's width. Method: the toy has 128; exit code 2.
+#[test]
+fn dims_larger_than_the_model() {
+    let sandbox = sandbox();
+    replace(&sandbox, "[128, 32]", "[256, 32]");
+    refused(&sandbox, 2, &["256", "128"]);
+}
+
+/// The toy as a folder of its own, exported by a run.
+fn model(sandbox: &Sandbox) -> std::path::PathBuf {
+    sandbox.run(["run", "spec.toml", "--store", "file:./made"]).expect_done();
+    sandbox.run(["export", "made", "--to", "base"]).expect_done();
+    replace(sandbox, "artel:toy", "base");
+    sandbox.path("base")
+}
+
+fn flip_to_nan(weights: &Path) {
+    let mut bytes = std::fs::read(weights).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(weights, bytes).unwrap();
+}
+
+/// Goal: unusable models. Method: no tokenizer, NaN in the weights, pickle only, no folder; exit code 4.
+#[test]
+fn models() {
+    let sandbox = sandbox();
+    let base = model(&sandbox);
+    let (weights, kept) = (base.join("model.safetensors"), sandbox.path("kept.safetensors"));
+    std::fs::copy(&weights, &kept).unwrap();
+    flip_to_nan(&weights);
+    refused(&sandbox, 4, &["nan"]);
+    std::fs::rename(&weights, base.join("pytorch_model.bin")).unwrap();
+    refused(&sandbox, 4, &["safetensors", "pickle"]);
+    std::fs::copy(&kept, &weights).unwrap();
+    for file in ["tokenizer.json", "vocab.txt"] {
+        std::fs::remove_file(base.join(file)).unwrap();
+    }
+    refused(&sandbox, 4, &["tokenizer"]);
+    replace(&sandbox, "base = \"base\"", "base = \"./no/such/folder\"");
+    refused(&sandbox, 4, &["no/such/folder"]);
+}
+
+/// Goal: a store that cannot be written, or that holds a run. Method: a file in its place; the same store twice.
+#[test]
+fn stores() {
+    let sandbox = sandbox();
+    sandbox.write("occupied", "a file");
+    let outcome = sandbox.run(["run", "spec.toml", "--store", "file:./occupied/store"]);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("occupied"), "{}", outcome.stderr);
+    sandbox.run(["run", "spec.toml"]).expect_done();
+    let again = sandbox.run(["run", "spec.toml"]);
+    assert_eq!(again.code, Some(6), "{}", again.stderr);
+    assert!(again.stderr.contains("already holds"), "{}", again.stderr);
+}

@@ -1,0 +1,49 @@
+//! A coordinator and workers started by hand give what `artel run` gives.
+
+use std::time::Duration;
+
+use artel_tests::{Process, Sandbox};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_artel-under-test");
+const LIMIT: Duration = Duration::from_secs(100);
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Goal: workers started first, each in a folder of its own that holds nothing, and a coordinator started last, reach
+/// the digest of `artel run`. Method: three workers, a store given by an absolute path; everybody ends with 0.
+#[test]
+fn workers_first() {
+    let sandbox = Sandbox::new(PROGRAM);
+    sandbox.pairs(120);
+    sandbox.spec("", "count = 3\nthreads = 1");
+    sandbox.run(["run", "spec.toml", "--json", "--store", "file:./by-run"]).expect_done();
+    let address = format!("127.0.0.1:{}", free_port());
+    let url = format!("http://{address}");
+    let empties: Vec<Sandbox> = (0..3).map(|_| Sandbox::new(PROGRAM)).collect();
+    let workers: Vec<Process> = empties.iter().map(|empty| Process::start(&mut empty.artel(["worker", "--coordinator", &url]))).collect();
+    let store = format!("file:{}", sandbox.path("by-hand").display());
+    let coordinator = Process::start(&mut sandbox.artel(["coordinator", "spec.toml", "--listen", &address, "--store", &store, "--json"]));
+    let (status, _, stderr) = coordinator.wait(LIMIT);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    for worker in workers {
+        let (status, _, stderr) = worker.wait(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0), "{stderr}");
+    }
+    assert_eq!(sandbox.report("by-hand")["weights_digest"], sandbox.report("by-run")["weights_digest"]);
+}
+
+/// Goal: no port is opened to the world without TLS. Method: another address than loopback, with and without the key.
+#[test]
+fn other_addresses_are_refused() {
+    let sandbox = Sandbox::new(PROGRAM);
+    sandbox.pairs(120);
+    sandbox.spec("", "count = 1");
+    let refused = sandbox.run(["coordinator", "spec.toml", "--listen", "0.0.0.0:0"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("allow_insecure"), "{}", refused.stderr);
+    assert!(!sandbox.path("store").exists(), "nothing may be half-done");
+    let worker = sandbox.run(["worker", "--coordinator", "http://127.0.0.1:9", "--bind", "0.0.0.0"]);
+    assert_eq!(worker.code, Some(2));
+}

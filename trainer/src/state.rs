@@ -1,0 +1,110 @@
+//! The state of a training run on one rank: parameters and Adam moments, each one flat vector.
+
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
+
+use artel_common::digest::{Digest, Hasher};
+
+use crate::error::{Error, Result};
+
+/// Takes the vector out of an f32 tensor on the CPU; the tensor must not be used after that.
+struct Take<'a>(Mutex<&'a mut Vec<f32>>);
+
+impl InplaceOp1 for Take<'_> {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _layout: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(values) = storage else { candle_core::bail!("take wants an f32 tensor") };
+        let mut taken = self.0.lock().expect("locked once, by this very call");
+        std::mem::swap(values, &mut *taken);
+        Ok(())
+    }
+}
+
+/// The values of a flat f32 tensor on the CPU, without a copy. No other handle of it may be used after that.
+///
+/// # Errors
+/// The tensor is of another kind.
+pub fn into_values(tensor: Tensor) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    tensor.inplace_op1(&Take(Mutex::new(&mut values)))?;
+    Ok(values)
+}
+
+/// A flat f32 tensor on the CPU with these values.
+///
+/// # Errors
+/// Out of memory.
+pub fn tensor(values: Vec<f32>) -> Result<Tensor> {
+    let len = values.len();
+    Ok(Tensor::from_vec(values, len, &Device::Cpu)?)
+}
+
+/// Gives `read` the values of a contiguous f32 tensor on the CPU.
+///
+/// # Errors
+/// The tensor is of another kind.
+pub fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        return Err(Error::Internal("an f32 tensor on the CPU was expected".into()));
+    };
+    let (start, end) =
+        layout.contiguous_offsets().ok_or_else(|| Error::Internal("a contiguous tensor was expected".into()))?;
+    Ok(read(&values[start..end]))
+}
+
+/// Parameters and moments after `step` updates.
+#[derive(Debug)]
+pub struct TrainState {
+    /// All parameters, f32 [total].
+    pub params: Tensor,
+    /// Adam's first moment, [total].
+    pub exp_avg: Vec<f32>,
+    /// Adam's second moment, [total].
+    pub exp_avg_sq: Vec<f32>,
+    /// Updates applied.
+    pub step: u64,
+}
+
+impl TrainState {
+    /// The state before the first update.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(params: Vec<f32>) -> Result<Self> {
+        let total = params.len();
+        Ok(Self { params: tensor(params)?, exp_avg: vec![0.0; total], exp_avg_sq: vec![0.0; total], step: 0 })
+    }
+
+    /// Digest of the parameters' bits: equal on every rank, for any number of ranks (SAME-3).
+    ///
+    /// # Errors
+    /// The parameters are not on the CPU.
+    pub fn params_digest(&self) -> Result<Digest> {
+        with_values(&self.params, |values| {
+            let mut hasher = Hasher::default();
+            for block in values.chunks(1 << 14) {
+                let bytes: Vec<u8> = block.iter().flat_map(|value| value.to_le_bytes()).collect();
+                hasher.update(&bytes);
+            }
+            hasher.finish()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: values come out of a tensor as they went in. Method: look at them.
+    #[test]
+    fn in_and_out() {
+        let flat = tensor(vec![1.0, 2.0]).unwrap();
+        assert_eq!(with_values(&flat, <[f32]>::to_vec).unwrap(), [1.0, 2.0]);
+        assert_eq!(into_values(flat).unwrap(), [1.0, 2.0]);
+    }
+}

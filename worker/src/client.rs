@@ -1,0 +1,281 @@
+//! A worker's life: it registers, says that it lives, takes tasks, and ends when the run does.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artel_common::exit::{Exit, RunError};
+use artel_common::spec::RunSpec;
+use artel_common::store::Store;
+use artel_common::{clock, memory};
+use artel_proto::v1::coordinator_client::CoordinatorClient;
+use artel_proto::{MAX_MESSAGE_BYTES, PROTOCOL, v1};
+use artel_trainer::collective::TcpCollective;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::session::{Session, TaskError};
+
+/// How long a worker looks for its coordinator before it gives up: it may have been started first.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
+/// How often it tries.
+const CONNECT_RETRY: Duration = Duration::from_millis(200);
+/// Time one call may take beyond the wait that it asks for.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reports that may wait to be sent.
+const QUEUE: usize = 256;
+
+/// How a worker is started.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// `http://ADDR` of the coordinator.
+    pub coordinator: String,
+    /// Threads; the spec's, or the machine's cores shared out, where nothing is said.
+    pub threads: Option<usize>,
+    /// Where other ranks reach this one.
+    pub bind: IpAddr,
+    /// For messages.
+    pub name: Option<String>,
+    /// `artel run` stands above.
+    pub supervised: bool,
+    /// Bind another address than loopback without TLS (a private network).
+    pub allow_insecure: bool,
+}
+
+type Client = CoordinatorClient<Channel>;
+
+/// What leaves the worker, in order.
+enum Outbound {
+    Report(u64, v1::report_request::Report),
+    Complete(u64, v1::complete_task_request::Result),
+    Fail(u64, TaskError),
+}
+
+/// Works for a coordinator until the run is over.
+///
+/// # Errors
+/// The run failed, the coordinator was lost, or this worker does not fit the run; with the process's exit code.
+pub async fn run(options: WorkerOptions, mut stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    if !(options.bind.is_loopback() || options.allow_insecure) {
+        return Err(RunError::new(
+            Exit::Usage,
+            format!("refusing to listen on {}: exchanges between ranks have no TLS yet; use 127.0.0.1, or --allow-insecure on a private network", options.bind),
+        ));
+    }
+    tokio::select! {
+        ended = work(options) => ended,
+        _ = stop.wait_for(|stop| *stop) => Err(RunError::new(Exit::Interrupted, "interrupted: the worker was told to stop")),
+    }
+}
+
+async fn work(options: WorkerOptions) -> Result<(), RunError> {
+    let listener = TcpCollective::listen(options.bind)
+        .map_err(|e| RunError::new(Exit::Usage, format!("cannot listen on {} for the other ranks: {e}", options.bind)))?;
+    let mut client = connect(&options.coordinator).await?;
+    let registered = register(&mut client, &options, &listener.address().to_string()).await?;
+    let spec: RunSpec = serde_json::from_str(&registered.spec_json)
+        .map_err(|e| RunError::new(Exit::Refused, format!("the coordinator's spec is not readable: {e}; run the same version everywhere")))?;
+    let store = Store::open(&registered.store_url)?;
+    let (end, mut ended) = watch::channel(None);
+    let lease = Duration::from_millis(registered.lease_ms.into());
+    let beat = Duration::from_millis(registered.heartbeat_ms.into());
+    tokio::spawn(heartbeats(client.clone(), registered.worker_id.clone(), beat, lease, end.clone()));
+    let (outbound, queue) = mpsc::channel(QUEUE);
+    tokio::spawn(send_outbound(client.clone(), registered.worker_id.clone(), queue));
+    let tasks = take_tasks(client, registered.worker_id.clone(), start_session(options, spec, store, listener, outbound), end);
+    let tasks = tokio::spawn(tasks);
+    let reason = ended.wait_for(Option::is_some).await.map(|end| end.clone());
+    tasks.abort();
+    match reason {
+        Ok(Some((Exit::Done, _))) => Ok(()),
+        Ok(Some((exit, message))) => Err(RunError::new(exit, message)),
+        _ => Err(RunError::new(Exit::Internal, "the worker's tasks ended early")),
+    }
+}
+
+async fn connect(url: &str) -> Result<Client, RunError> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|e| RunError::new(Exit::Usage, format!("{url:?} is not a coordinator's URL ({e}); write http://ADDRESS:PORT")))?
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true);
+    let begun = clock::now();
+    loop {
+        match endpoint.connect().await {
+            Ok(channel) => {
+                return Ok(CoordinatorClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES));
+            }
+            Err(e) if clock::now() - begun > CONNECT_DEADLINE => {
+                return Err(RunError::new(
+                    Exit::CoordinatorLost,
+                    format!("no coordinator answered at {url} within {} s: {e}; start it, or mend --coordinator", CONNECT_DEADLINE.as_secs()),
+                ));
+            }
+            Err(_) => tokio::time::sleep(CONNECT_RETRY).await,
+        }
+    }
+}
+
+async fn register(client: &mut Client, options: &WorkerOptions, collective_address: &str) -> Result<v1::RegisterResponse, RunError> {
+    let request = v1::RegisterRequest {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel_path: artel_trainer::kernels::kernel_path().to_owned(),
+        host: host_name(),
+        pid: std::process::id(),
+        collective_address: collective_address.to_owned(),
+        incarnation: rand::random(),
+        name: options.name.clone().unwrap_or_default(),
+    };
+    let answer = client.register(timed(request, CALL_TIMEOUT)).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| match status.code() {
+        tonic::Code::FailedPrecondition | tonic::Code::InvalidArgument => {
+            RunError::new(Exit::Refused, format!("the coordinator refused this worker: {}", status.message()))
+        }
+        _ => RunError::new(Exit::CoordinatorLost, format!("the coordinator at {} did not answer: {}", options.coordinator, status.message())),
+    })
+}
+
+fn timed<T>(message: T, timeout: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+fn host_name() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    format!("{}/{}", read("/proc/sys/kernel/hostname"), boot.get(..8).unwrap_or_default())
+}
+
+/// Says that the worker lives; ends the worker when the run is over or the coordinator is silent for a lease.
+async fn heartbeats(mut client: Client, worker_id: String, beat: Duration, lease: Duration, end: watch::Sender<Option<(Exit, String)>>) {
+    let mut answered = clock::now();
+    loop {
+        let pss_bytes = memory::pss_bytes(std::process::id()).unwrap_or(0);
+        let request = v1::HeartbeatRequest { worker_id: worker_id.clone(), pss_bytes };
+        match client.heartbeat(timed(request, lease)).await.map(tonic::Response::into_inner) {
+            Ok(v1::HeartbeatResponse { stop: Some(stop) }) => return finish(&end, &stop),
+            Ok(_) => answered = clock::now(),
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                let _ = end.send(Some((Exit::Refused, format!("fenced: {}", status.message()))));
+                return;
+            }
+            Err(status) if clock::now() - answered > lease => {
+                let message = format!(
+                    "the coordinator was lost: no answer for {} s ({}); what this worker held is in the store or can be computed again",
+                    lease.as_secs(),
+                    status.message()
+                );
+                let _ = end.send(Some((Exit::CoordinatorLost, message)));
+                return;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(beat).await;
+    }
+}
+
+fn finish(end: &watch::Sender<Option<(Exit, String)>>, stop: &v1::Stop) {
+    let exit = u8::try_from(stop.exit_code).ok().and_then(Exit::from_code).unwrap_or(Exit::Internal);
+    let _ = end.send(Some((exit, stop.reason.clone())));
+}
+
+/// A task and where its end is told.
+type Work = (v1::Task, oneshot::Sender<()>);
+
+/// Starts the thread that owns the session: model, state and peers live there.
+fn start_session(
+    options: WorkerOptions,
+    spec: RunSpec,
+    store: Store,
+    listener: artel_trainer::collective::Listener,
+    outbound: mpsc::Sender<Outbound>,
+) -> std::sync::mpsc::Sender<Work> {
+    let (sender, work) = std::sync::mpsc::channel::<Work>();
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::Builder::new()
+        .name("artel-session".into())
+        .spawn(move || {
+            let mut session = Session::new(options.threads, spec, store, listener, runtime);
+            while let Ok((task, done)) = work.recv() {
+                let task_id = task.task_id;
+                let reports = outbound.clone();
+                let report: crate::session::Reporter = Arc::new(move |report| {
+                    let _ = reports.blocking_send(Outbound::Report(task_id, report));
+                });
+                let result = session.perform(task, &report);
+                let message = match result {
+                    Ok(outcome) => Outbound::Complete(task_id, outcome),
+                    Err(error) => Outbound::Fail(task_id, error),
+                };
+                let _ = outbound.blocking_send(message);
+                let _ = done.send(());
+            }
+        })
+        .expect("a thread can be started at a process's beginning");
+    sender
+}
+
+async fn take_tasks(mut client: Client, worker_id: String, session: std::sync::mpsc::Sender<Work>, end: watch::Sender<Option<(Exit, String)>>) {
+    let mut last = 0;
+    loop {
+        let request = v1::NextTaskRequest { worker_id: worker_id.clone() };
+        let task = match client.next_task(timed(request, CALL_TIMEOUT)).await {
+            Ok(answer) => answer.into_inner().task,
+            Err(_) => {
+                // heartbeats decide when the coordinator is lost
+                tokio::time::sleep(CONNECT_RETRY).await;
+                continue;
+            }
+        };
+        let Some(task) = task else { continue };
+        if let Some(v1::task::Kind::Stop(stop)) = &task.kind {
+            return finish(&end, stop);
+        }
+        if task.task_id == last {
+            // its completion is still on the way
+            tokio::time::sleep(CONNECT_RETRY / 10).await;
+            continue;
+        }
+        last = task.task_id;
+        let (done, finished) = oneshot::channel();
+        if session.send((task, done)).is_err() || finished.await.is_err() {
+            let _ = end.send(Some((Exit::Internal, "the worker's session thread ended: see its log".into())));
+            return;
+        }
+    }
+}
+
+/// Sends what the session has to say, in order; a call that fails is tried again until the heartbeats give up.
+async fn send_outbound(mut client: Client, worker_id: String, mut queue: mpsc::Receiver<Outbound>) {
+    while let Some(message) = queue.recv().await {
+        loop {
+            let sent = match &message {
+                Outbound::Report(task_id, report) => {
+                    let request = v1::ReportRequest { worker_id: worker_id.clone(), task_id: *task_id, report: Some(report.clone()) };
+                    client.report(timed(request, CALL_TIMEOUT)).await.map(|_| ())
+                }
+                Outbound::Complete(task_id, result) => {
+                    let request = v1::CompleteTaskRequest { worker_id: worker_id.clone(), task_id: *task_id, result: Some(result.clone()) };
+                    client.complete_task(timed(request, CALL_TIMEOUT)).await.map(|_| ())
+                }
+                Outbound::Fail(task_id, error) => {
+                    let request = v1::FailTaskRequest {
+                        worker_id: worker_id.clone(),
+                        task_id: *task_id,
+                        kind: error.kind.into(),
+                        message: error.message.clone(),
+                    };
+                    client.fail_task(timed(request, CALL_TIMEOUT)).await.map(|_| ())
+                }
+            };
+            match sent {
+                Ok(()) => break,
+                Err(status) if status.code() == tonic::Code::InvalidArgument => break,
+                Err(_) => tokio::time::sleep(CONNECT_RETRY).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A worker becomes a rank: it connects to the others and loads model, tokens and plan.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artel_common::plan::EpochPlan;
+use artel_common::records::TokensManifest;
+use artel_common::schedule::Schedule;
+use artel_common::spec::{LossKind, RunSpec};
+use artel_common::{layout, memory};
+use artel_proto::v1;
+use artel_trainer::collective::{Collective, Solo};
+use artel_trainer::encode::TokenTexts;
+use artel_trainer::encoder::Encoder;
+use artel_trainer::evaluate::EvalTexts;
+use artel_trainer::loss::LossSpec;
+use artel_trainer::model::ModelFolder;
+use artel_trainer::optim::AdamW;
+use artel_trainer::state::TrainState;
+use artel_trainer::step::{StepSettings, Trainer};
+use artel_trainer::tokens::TokenTable;
+
+use crate::session::{Session, TaskError, TaskResult};
+
+/// How long ranks have to find one another.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a rank may keep the others waiting inside an exchange; a dead one is noticed at once.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Share of a worker's memory that model, optimizer and activations may plan with.
+const MEMORY_SHARE: f64 = 0.8;
+
+/// What a rank trains and measures with.
+pub(crate) struct World {
+    pub spec: RunSpec,
+    pub rank: usize,
+    pub trainer: Trainer,
+    pub table: TokenTable,
+    pub plans: Vec<EpochPlan>,
+    pub schedule: Schedule,
+    pub eval_texts: EvalTexts,
+    pub queries: TokenTexts,
+    pub corpus: TokenTexts,
+    pub dims: Vec<usize>,
+}
+
+/// Joins the world that the coordinator formed.
+pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(World, v1::Joined)> {
+    let collective = connect(session, task)?;
+    let folder = session.folder()?;
+    let spec = session.spec.clone();
+    let threads = session.num_threads(task.local_workers as usize);
+    let encoder = Arc::new(Encoder::new(folder.config.clone(), folder.pooling.clone(), folder.layout.clone())?);
+    let state = TrainState::new(folder.load_params()?)?;
+    let settings = settings(&spec, &folder, threads, task.local_workers as usize)?;
+    let plan = format!(
+        "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",
+        artel_trainer::kernels::kernel_path(),
+        if threads == 1 { "" } else { "s" },
+        settings.activation_budget / 1_000_000
+    );
+    let dataset = session.dataset()?;
+    let tokens: Option<TokensManifest> = session.wait(session.store.get_json(layout::TOKENS_MANIFEST))?;
+    let tokens = tokens.ok_or_else(|| TaskError::internal("the store has no tokens yet"))?;
+    let table = load_tokens(session, &tokens, "train")?;
+    let test = if dataset.test_is_train { "train" } else { "test" };
+    let test_table = load_tokens(session, &tokens, test)?;
+    let (eval_texts, queries, corpus) = eval_set(session, test, &test_table)?;
+    let plans = load_plans(session)?;
+    let batches = plans.iter().map(|plan| plan.num_batches() as u64).collect();
+    let schedule = Schedule::new(batches, spec.train.gradient_accumulation_steps as u64, spec.train.max_steps);
+    let dims = spec.eval_dims(folder.config.hidden_size);
+    let trainer = Trainer::new(encoder, settings, collective, state);
+    let rank = task.rank as usize;
+    let warnings = folder.warnings.clone();
+    Ok((World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims }, v1::Joined { plan, warnings }))
+}
+
+fn connect(session: &Session, task: &v1::JoinWorld) -> TaskResult<Arc<dyn Collective>> {
+    if task.members.len() == 1 {
+        return Ok(Arc::new(Solo));
+    }
+    let members: Result<Vec<SocketAddr>, _> = task.members.iter().map(|member| member.parse()).collect();
+    let members = members.map_err(|e| TaskError::internal(format!("a rank's address is not one: {e}")))?;
+    let token: [u8; 32] = task.token.as_slice().try_into().map_err(|_| TaskError::internal("the world's token is not of 32 bytes"))?;
+    let (rank, generation) = (task.rank as usize, task.generation);
+    Ok(Arc::new(session.listener.connect(token, generation, rank, &members, CONNECT_DEADLINE, EXCHANGE_TIMEOUT)?))
+}
+
+fn settings(spec: &RunSpec, folder: &ModelFolder, threads: usize, local_workers: usize) -> TaskResult<StepSettings> {
+    let train = &spec.train;
+    let widths = spec.train_dims(folder.config.hidden_size);
+    let LossKind::MultipleNegativesRanking = train.loss;
+    let loss = LossSpec {
+        scale: train.scale,
+        dims: widths.iter().map(|width| width.dim).collect(),
+        weights: widths.iter().map(|width| width.weight).collect(),
+    };
+    let config = &folder.config;
+    let dropout = match train.dropout {
+        Some(dropout) => (dropout, dropout),
+        None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
+    };
+    Ok(StepSettings {
+        loss,
+        num_leaves: train.gradient_leaves,
+        micro_batch_tokens: train.micro_batch_tokens,
+        max_grad_norm: train.max_grad_norm,
+        adamw: AdamW { betas: (train.adam_beta1, train.adam_beta2), eps: train.adam_epsilon, weight_decay: train.weight_decay },
+        seed: train.seed,
+        dropout,
+        threads,
+        activation_budget: activation_budget(spec, folder.layout.total, threads, local_workers),
+    })
+}
+
+/// What is left of a worker's memory for kept activations, in bytes, once parameters, moments and gradients have theirs.
+fn activation_budget(spec: &RunSpec, num_params: usize, threads: usize, local_workers: usize) -> usize {
+    let machine = memory::available_bytes().unwrap_or(4 << 30) as f64 * MEMORY_SHARE / local_workers.max(1) as f64;
+    let limit = spec.workers.memory_limit.map_or(machine as usize, |limit| limit as usize);
+    // parameters, two moments, the summed gradient, one leaf a thread, the pending nodes of the tree
+    let vectors = 4 + threads + spec.train.gradient_leaves.ilog2() as usize;
+    limit.saturating_sub(vectors * num_params * 4)
+}
+
+fn load_tokens(session: &Session, manifest: &TokensManifest, split: &str) -> TaskResult<TokenTable> {
+    let mut table: Option<TokenTable> = None;
+    for shard in manifest.shards.iter().filter(|shard| shard.split == split) {
+        let bytes = session.wait(session.store.get_verified(&shard.object))?;
+        let part = TokenTable::from_bytes(&bytes)?;
+        match &mut table {
+            None => table = Some(part),
+            Some(table) => table.append(&part)?,
+        }
+    }
+    table.ok_or_else(|| TaskError::internal(format!("the store has no tokens of the {split} rows")))
+}
+
+/// Queries and documents of the test rows, as texts and as tokens.
+fn eval_set(session: &mut Session, name: &str, table: &TokenTable) -> TaskResult<(EvalTexts, TokenTexts, TokenTexts)> {
+    let split = session.split(name)?;
+    let mut pairs = Vec::with_capacity(split.num_rows as usize);
+    for index in 0..split.shards.len() {
+        pairs.extend(session.rows(&split, index)?);
+    }
+    let texts = EvalTexts::from_pairs(&pairs, &[])?;
+    let queries = (0..pairs.len()).map(|row| table.text(row, 0).to_vec()).collect();
+    let corpus = texts.corpus_rows.iter().map(|&row| table.text(row, 1).to_vec()).collect();
+    let queries = TokenTexts { texts: queries, prompt_len: table.prompt_len(0) };
+    let corpus = TokenTexts { texts: corpus, prompt_len: table.prompt_len(1) };
+    Ok((texts, queries, corpus))
+}
+
+fn load_plans(session: &Session) -> TaskResult<Vec<EpochPlan>> {
+    let mut plans = Vec::new();
+    for epoch in 0..session.spec.train.num_train_epochs {
+        let bytes = session.wait(session.store.get(&layout::plan(epoch)))?;
+        plans.push(EpochPlan::from_bytes(&bytes)?);
+    }
+    Ok(plans)
+}

@@ -1,0 +1,199 @@
+//! What a worker holds while it works, and how it performs each task.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use artel_common::records::{DatasetManifest, ModelManifest, ObjectRef, Pair, SplitManifest};
+use artel_common::spec::RunSpec;
+use artel_common::store::Store;
+use artel_common::{ErrorKind, layout, model_files, shard};
+use artel_proto::v1::complete_task_request::Result as Outcome;
+use artel_proto::v1::{self, FailureKind, report_request::Report, task::Kind};
+use artel_trainer::collective::Listener;
+use artel_trainer::model::{ModelFolder, Prompt, Tokenizer};
+
+use crate::join::World;
+use crate::{export, join, tokenise, training};
+
+/// Why a task failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct TaskError {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+impl TaskError {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Internal, message: message.into() }
+    }
+}
+
+impl From<artel_common::Error> for TaskError {
+    fn from(error: artel_common::Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Store | ErrorKind::Conflict => FailureKind::Store,
+            ErrorKind::Data | ErrorKind::Spec => FailureKind::Data,
+            ErrorKind::Model => FailureKind::Model,
+            ErrorKind::Internal => FailureKind::Internal,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+impl From<artel_trainer::Error> for TaskError {
+    fn from(error: artel_trainer::Error) -> Self {
+        use artel_trainer::ErrorKind as Trainer;
+        let kind = match error.kind() {
+            Trainer::Input => FailureKind::Model,
+            Trainer::Io => FailureKind::Store,
+            Trainer::Collective => FailureKind::Collective,
+            Trainer::NotFinite => FailureKind::NotFinite,
+            Trainer::Internal => FailureKind::Internal,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+/// `Result` of a task.
+pub(crate) type TaskResult<T> = Result<T, TaskError>;
+
+/// Where a task says how it goes on.
+pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
+
+/// Model, data and peers of a worker.
+pub(crate) struct Session {
+    pub threads: Option<usize>,
+    pub spec: RunSpec,
+    pub store: Store,
+    pub listener: Listener,
+    runtime: tokio::runtime::Handle,
+    /// Where the base model's files lie for as long as the process lives.
+    scratch: Option<tempfile::TempDir>,
+    folder: Option<Arc<ModelFolder>>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    dataset: Option<Arc<DatasetManifest>>,
+    world: Option<World>,
+    /// The weights that were kept last.
+    pub kept: Option<ObjectRef>,
+}
+
+impl Session {
+    pub(crate) fn new(threads: Option<usize>, spec: RunSpec, store: Store, listener: Listener, runtime: tokio::runtime::Handle) -> Self {
+        Self {
+            threads,
+            spec,
+            store,
+            listener,
+            runtime,
+            scratch: None,
+            folder: None,
+            tokenizer: None,
+            dataset: None,
+            world: None,
+            kept: None,
+        }
+    }
+
+    /// Performs one task to its end.
+    pub(crate) fn perform(&mut self, task: v1::Task, report: &Reporter) -> TaskResult<Outcome> {
+        match task.kind.ok_or_else(|| TaskError::internal("a task of a kind that this version does not know"))? {
+            Kind::Tokenise(shard) => tokenise::tokenise(self, &shard).map(Outcome::Tokenised),
+            Kind::JoinWorld(join) => {
+                let (world, joined) = join::join(self, &join)?;
+                self.world = Some(world);
+                Ok(Outcome::Joined(joined))
+            }
+            Kind::Evaluate(_) => training::evaluate(self.world()?, report).map(Outcome::Evaluated),
+            Kind::Train(train) => training::train(self.world()?, &train, report).map(Outcome::Trained),
+            Kind::KeepWeights(keep) => export::keep(self, keep.step).map(|()| Outcome::Kept(v1::Kept {})),
+            Kind::Export(task) => export::export(self, &task).map(Outcome::Exported),
+            Kind::Stop(_) => Err(TaskError::internal("a stop is not a task")),
+        }
+    }
+
+    /// The world that this worker is a rank of.
+    pub(crate) fn world(&mut self) -> TaskResult<&mut World> {
+        self.world.as_mut().ok_or_else(|| TaskError::internal("this worker is not a rank of a world yet"))
+    }
+
+    /// Waits for the store from the session's own thread.
+    pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// The data set's manifest.
+    pub(crate) fn dataset(&mut self) -> TaskResult<Arc<DatasetManifest>> {
+        if let Some(dataset) = &self.dataset {
+            return Ok(dataset.clone());
+        }
+        let found: Option<DatasetManifest> = self.wait(self.store.get_json(layout::DATASET_MANIFEST))?;
+        let dataset = Arc::new(found.ok_or_else(|| TaskError::internal("the store has no data set yet"))?);
+        self.dataset = Some(dataset.clone());
+        Ok(dataset)
+    }
+
+    /// A side of the split, by its name in tasks.
+    pub(crate) fn split(&mut self, name: &str) -> TaskResult<SplitManifest> {
+        let dataset = self.dataset()?;
+        match name {
+            "train" => Ok(dataset.train.clone()),
+            "test" => Ok(dataset.test.clone()),
+            other => Err(TaskError::internal(format!("there is no split {other:?}"))),
+        }
+    }
+
+    /// The rows of a shard.
+    pub(crate) fn rows(&self, split: &SplitManifest, index: usize) -> TaskResult<Vec<Pair>> {
+        let shard = split.shards.get(index).ok_or_else(|| TaskError::internal(format!("there is no shard {index}")))?;
+        let bytes = self.wait(self.store.get_verified(&shard.object))?;
+        Ok(shard::decode(bytes)?)
+    }
+
+    /// The base model's folder, fetched once and checked.
+    pub(crate) fn folder(&mut self) -> TaskResult<Arc<ModelFolder>> {
+        if let Some(folder) = &self.folder {
+            return Ok(folder.clone());
+        }
+        let manifest: Option<ModelManifest> = self.wait(self.store.get_json(layout::MODEL_MANIFEST))?;
+        let manifest = manifest.ok_or_else(|| TaskError::internal("the store has no base model yet"))?;
+        let scratch = tempfile::tempdir().map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
+        let path: PathBuf = scratch.path().join("base");
+        self.wait(model_files::fetch_model(&manifest, &self.store, &path))?;
+        let folder = Arc::new(ModelFolder::open(&path).map_err(|e| {
+            // the temporary path says nothing to a person
+            let message = e.to_string().replace(&path.display().to_string(), &manifest.source);
+            TaskError { kind: FailureKind::Model, message }
+        })?);
+        self.scratch = Some(scratch);
+        self.folder = Some(folder.clone());
+        Ok(folder)
+    }
+
+    /// The model's tokenizer at the run's length.
+    pub(crate) fn tokenizer(&mut self) -> TaskResult<Arc<Tokenizer>> {
+        if let Some(tokenizer) = &self.tokenizer {
+            return Ok(tokenizer.clone());
+        }
+        let folder = self.folder()?;
+        let length = self.spec.model.max_seq_length.unwrap_or(folder.max_seq_length);
+        let tokenizer = Arc::new(folder.tokenizer(length)?);
+        self.tokenizer = Some(tokenizer.clone());
+        Ok(tokenizer)
+    }
+
+    /// What is put before anchors and before passages: the spec's prompts, else the model's own.
+    pub(crate) fn prompts(&mut self) -> TaskResult<(Prompt, Prompt)> {
+        let (folder, tokenizer) = (self.folder()?, self.tokenizer()?);
+        let model = &self.spec.model;
+        let query = model.query_prompt.as_deref().unwrap_or_else(|| folder.prompts.query());
+        let passage = model.passage_prompt.as_deref().unwrap_or_else(|| folder.prompts.passage());
+        Ok((tokenizer.prompt(query)?, tokenizer.prompt(passage)?))
+    }
+
+    /// Threads of this worker beside others on its machine.
+    pub(crate) fn num_threads(&self, local_workers: usize) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.or(self.spec.workers.threads).unwrap_or((cores / local_workers.max(1)).max(1))
+    }
+}
