@@ -60,7 +60,7 @@ impl Golden {
             activation_budget,
         };
         let folder = &self.folder;
-        let encoder = Encoder::new(folder.config.clone(), folder.pooling.clone(), folder.layout.clone()).unwrap();
+        let encoder = Encoder::new(folder.config.clone(), folder.pooling, folder.layout.clone()).unwrap();
         let state = TrainState::new(folder.load_params().unwrap()).unwrap();
         Trainer::new(Arc::new(encoder), settings, collective, state)
     }

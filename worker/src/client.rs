@@ -190,7 +190,7 @@ fn start_session(
     options: WorkerOptions,
     spec: RunSpec,
     store: Store,
-    listener: artel_trainer::collective::Listener,
+    listener: artel_trainer::collective::TcpListenerHandle,
     outbound: mpsc::Sender<Outbound>,
 ) -> std::sync::mpsc::Sender<Work> {
     let (sender, work) = std::sync::mpsc::channel::<Work>();

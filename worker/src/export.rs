@@ -7,9 +7,9 @@ use artel_common::records::{ModelFile, ModelManifest, Report};
 use artel_common::spec::RunSpec;
 use artel_proto::v1::{self, FailureKind};
 use artel_trainer::model::card::{CardFacts, render};
-use artel_trainer::model::digest::weights_digest;
+use artel_trainer::model::digest::weights_digest_of_file;
 use artel_trainer::model::export::{ExportOptions, write};
-use artel_trainer::model::{ModelFolder, PoolingMode};
+use artel_trainer::model::{ModelFolder, Prompt};
 use artel_trainer::state::with_values;
 
 use crate::session::{Session, TaskError, TaskResult};
@@ -57,22 +57,24 @@ pub(crate) fn export(session: &mut Session, task: &v1::Export) -> TaskResult<v1:
     let manifest: Option<ModelManifest> = session.wait(session.store.get_json(layout::MODEL_MANIFEST))?;
     let source = manifest.map(|manifest| manifest.source).unwrap_or_default();
     let max_seq_length = session.tokenizer()?.max_seq_length();
-    let card = render(&facts(&session.spec, &folder, &report, &source, max_seq_length));
+    let prompts = session.prompts()?;
+    let card = render(&facts(&session.spec, &folder, &report, &source, max_seq_length, &prompts));
     let scratch = tempfile::tempdir().map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
     let to = scratch.path().join("model");
     let options = ExportOptions {
         matryoshka_dims: session.spec.train_dims(folder.config.hidden_size).iter().map(|width| width.dim).collect(),
         max_seq_length,
-        query_prompt: session.spec.model.query_prompt.clone(),
-        passage_prompt: session.spec.model.passage_prompt.clone(),
+        query_prompt: prompts.0.text().to_owned(),
+        passage_prompt: prompts.1.text().to_owned(),
         card,
+        replace: false,
     };
     write(&folder, &params, &to, &options)?;
-    let digest = weights_digest(&to.join("model.safetensors"))?;
+    let digest = weights_digest_of_file(&to.join("model.safetensors"))?;
     let mut files = Vec::new();
     for path in files_below(&to)? {
         let relative = path.strip_prefix(&to).map_err(|e| TaskError::internal(e.to_string()))?.to_string_lossy().into_owned();
-        let object = session.wait(session.store.put_file(&layout::export_file(&relative), &path))?;
+        let object = session.wait(session.store.put_file(&layout::export_file(&relative), &path, &|_| {}))?;
         files.push(v1::ModelFile::from(&ModelFile { path: relative, object }));
     }
     Ok(v1::Exported { files, weights_digest: digest.to_string() })
@@ -94,41 +96,48 @@ fn files_below(folder: &Path) -> TaskResult<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn facts(spec: &RunSpec, folder: &ModelFolder, report: &Report, source: &str, max_seq_length: usize) -> CardFacts {
+fn facts(spec: &RunSpec, folder: &ModelFolder, report: &Report, source: &str, max_seq_length: usize, prompts: &(Prompt, Prompt)) -> CardFacts {
     let train = &spec.train;
-    let setting = |name: &str, value: String| (name.to_owned(), value);
+    let scheduler = serde_json::to_value(train.lr_scheduler_type).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    let settings = [
+        ("updates", report.exported_step.to_string()),
+        ("global_batch_size", train.global_batch_size.to_string()),
+        ("gradient_accumulation_steps", train.gradient_accumulation_steps.to_string()),
+        ("num_train_epochs", train.num_train_epochs.to_string()),
+        ("learning_rate", train.learning_rate.to_string()),
+        ("lr_scheduler_type", scheduler),
+        ("warmup_ratio", train.warmup_ratio.to_string()),
+        ("weight_decay", train.weight_decay.to_string()),
+        ("max_grad_norm", train.max_grad_norm.to_string()),
+        ("scale", train.scale.to_string()),
+        ("seed", train.seed.to_string()),
+    ];
     CardFacts {
         name: spec.run.name.clone(),
         base_model: source.to_owned(),
-        hidden_size: folder.config.hidden_size,
-        max_seq_length,
-        pooling: match folder.pooling.mode {
-            PoolingMode::Cls => "cls",
-            PoolingMode::Mean => "mean",
-            PoolingMode::Max => "max",
-        }
-        .to_owned(),
+        base_model_id: hub_id(&spec.model.base),
+        data: spec.data.pairs.join(", "),
+        num_train_pairs: report.train_rows,
+        test_data: Some(report.measured_on.clone()),
+        num_queries: report.test_rows,
+        corpus_size: report.test_rows,
+        losses: vec!["MatryoshkaLoss".to_owned(), "MultipleNegativesRankingLoss".to_owned()],
         matryoshka_dims: spec.train_dims(folder.config.hidden_size).iter().map(|width| width.dim).collect(),
-        loss: "MultipleNegativesRankingLoss".to_owned(),
-        train_rows: report.train_rows,
-        test_rows: report.test_rows,
-        measured_on: report.measured_on.clone(),
-        step: report.exported_step,
+        hidden_size: folder.config.hidden_size,
+        pooling: folder.pooling,
+        max_seq_length,
+        query_prompt: prompts.0.text().to_owned(),
+        passage_prompt: prompts.1.text().to_owned(),
+        settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        notes: report.warnings.clone(),
         before: report.before.clone(),
         after: report.after.clone(),
-        settings: vec![
-            setting("global_batch_size", train.global_batch_size.to_string()),
-            setting("gradient_accumulation_steps", train.gradient_accumulation_steps.to_string()),
-            setting("num_train_epochs", train.num_train_epochs.to_string()),
-            setting("learning_rate", train.learning_rate.to_string()),
-            setting("lr_scheduler_type", serde_json::to_value(train.lr_scheduler_type).map_or_else(|_| String::new(), |v| v.as_str().unwrap_or_default().to_owned())),
-            setting("warmup_ratio", train.warmup_ratio.to_string()),
-            setting("weight_decay", train.weight_decay.to_string()),
-            setting("max_grad_norm", train.max_grad_norm.to_string()),
-            setting("scale", train.scale.to_string()),
-            setting("seed", train.seed.to_string()),
-        ],
-        query_prompt: spec.model.query_prompt.clone(),
-        passage_prompt: spec.model.passage_prompt.clone(),
     }
+}
+
+/// The base model's id on the hub, if that is what the spec names: `owner/name`, and no folder or URL.
+fn hub_id(base: &str) -> Option<String> {
+    let is_name = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let parts: Vec<&str> = base.split('/').collect();
+    (parts.len() == 2 && parts.into_iter().all(is_name)).then(|| base.to_owned())
 }

@@ -50,7 +50,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(W
     let folder = session.folder()?;
     let spec = session.spec.clone();
     let threads = session.num_threads(task.local_workers as usize);
-    let encoder = Arc::new(Encoder::new(folder.config.clone(), folder.pooling.clone(), folder.layout.clone())?);
+    let encoder = Arc::new(Encoder::new(folder.config.clone(), folder.pooling, folder.layout.clone())?);
     let state = TrainState::new(folder.load_params()?)?;
     let settings = settings(&spec, &folder, threads, task.local_workers as usize)?;
     let plan = format!(
@@ -78,7 +78,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(W
 
 fn connect(session: &Session, task: &v1::JoinWorld) -> TaskResult<Arc<dyn Collective>> {
     if task.members.len() == 1 {
-        return Ok(Arc::new(Solo));
+        return Ok(Arc::new(Solo::new()));
     }
     let members: Result<Vec<SocketAddr>, _> = task.members.iter().map(|member| member.parse()).collect();
     let members = members.map_err(|e| TaskError::internal(format!("a rank's address is not one: {e}")))?;

@@ -9,7 +9,7 @@ use artel_common::store::Store;
 use artel_common::{ErrorKind, layout, model_files, shard};
 use artel_proto::v1::complete_task_request::Result as Outcome;
 use artel_proto::v1::{self, FailureKind, report_request::Report, task::Kind};
-use artel_trainer::collective::Listener;
+use artel_trainer::collective::TcpListenerHandle;
 use artel_trainer::model::{ModelFolder, Prompt, Tokenizer};
 
 use crate::join::World;
@@ -66,7 +66,7 @@ pub(crate) struct Session {
     pub threads: Option<usize>,
     pub spec: RunSpec,
     pub store: Store,
-    pub listener: Listener,
+    pub listener: TcpListenerHandle,
     runtime: tokio::runtime::Handle,
     /// Where the base model's files lie for as long as the process lives.
     scratch: Option<tempfile::TempDir>,
@@ -79,7 +79,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(threads: Option<usize>, spec: RunSpec, store: Store, listener: Listener, runtime: tokio::runtime::Handle) -> Self {
+    pub(crate) fn new(threads: Option<usize>, spec: RunSpec, store: Store, listener: TcpListenerHandle, runtime: tokio::runtime::Handle) -> Self {
         Self {
             threads,
             spec,
@@ -147,7 +147,7 @@ impl Session {
     pub(crate) fn rows(&self, split: &SplitManifest, index: usize) -> TaskResult<Vec<Pair>> {
         let shard = split.shards.get(index).ok_or_else(|| TaskError::internal(format!("there is no shard {index}")))?;
         let bytes = self.wait(self.store.get_verified(&shard.object))?;
-        Ok(shard::decode(bytes)?)
+        Ok(shard::decode_shard(bytes)?)
     }
 
     /// The base model's folder, fetched once and checked.

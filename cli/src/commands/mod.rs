@@ -58,7 +58,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 /// The cores of this machine that this process may use.
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
