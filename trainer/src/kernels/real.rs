@@ -199,7 +199,7 @@ mod tests {
             }
             let (cdf, pdf) = Real::normal::<true>(f64::from(x));
             for got in [Real::normal::<true>(x), Real::normal::<false>(x)] {
-                assert!((f64::from(got.0) - cdf).abs() < 1.5e-7, "Phi({x}) = {}", got.0);
+                assert!((f64::from(got.0) - cdf).abs() < 2.5e-7, "Phi({x}) = {}", got.0);
                 assert!((f64::from(got.1) - pdf).abs() < 1e-7, "phi({x}) = {}", got.1);
                 let argument_error = f64::from(x * x) * 6e-8;
                 assert!((f64::from(got.0) / cdf - 1.0).abs() < 4e-7 + argument_error, "Phi({x}) = {} relative", got.0);

@@ -10,6 +10,12 @@ fn param(encoder: &Encoder, flat: &Tensor, name: &str) -> Tensor {
     flat.narrow(0, entry.offset, entry.len).unwrap().reshape(entry.shape.as_slice()).unwrap()
 }
 
+/// By `erf`: the backward of candle's `gelu_erf` has a constant of six digits.
+fn gelu(x: &Tensor) -> Tensor {
+    let erf = (x * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf().unwrap();
+    ((x * (erf + 1.0).unwrap()).unwrap() * 0.5).unwrap()
+}
+
 struct Oracle<'a> {
     encoder: &'a Encoder,
     flat: &'a Tensor,
@@ -62,7 +68,7 @@ impl Oracle<'_> {
             let prefix = format!("encoder.layer.{layer}");
             let output = self.linear(&self.attention(&x, &prefix), &format!("{prefix}.attention.output.dense"));
             let middle = self.norm(&(output + x).unwrap(), &format!("{prefix}.attention.output.LayerNorm"));
-            let activated = self.linear(&middle, &format!("{prefix}.intermediate.dense")).gelu_erf().unwrap();
+            let activated = gelu(&self.linear(&middle, &format!("{prefix}.intermediate.dense")));
             let output = self.linear(&activated, &format!("{prefix}.output.dense"));
             x = self.norm(&(output + middle).unwrap(), &format!("{prefix}.output.LayerNorm"));
         }
