@@ -40,7 +40,8 @@ impl Encoder {
             return Err(Error::Internal("the backward's parts are of different micro-batches or models".to_owned()));
         }
         if batch.num_sequences() == 0 {
-            return Ok(acts.release(ws));
+            acts.release(ws);
+            return Ok(());
         }
         let Activations { mut layers, pooled } = acts;
         let pass = Backward { pass: Pass { encoder: self, params, batch, dropout }, grad };

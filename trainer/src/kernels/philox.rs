@@ -43,26 +43,21 @@ pub fn block(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 fn fill_groups_body(stream: Stream, first_group: u32, out: &mut [u16]) {
     for (index, numbers) in out.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
         let first = first_group.wrapping_add(index as u32).wrapping_mul(BLOCKS as u32);
-        let mut words = [[0u32; BLOCKS]; 4];
-        for (lane, word) in words[0].iter_mut().enumerate() {
-            *word = first.wrapping_add(lane as u32);
-        }
-        for (word, value) in words[1..].iter_mut().zip(stream.tail) {
-            *word = [value; BLOCKS];
-        }
+        let mut a: [u32; BLOCKS] = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
+        let [mut b, mut c, mut d] = stream.tail.map(|value| [value; BLOCKS]);
         let [mut k0, mut k1] = stream.key;
         for _ in 0..ROUNDS {
             for lane in 0..BLOCKS {
-                let (high_a, low_a) = multiply(MULTIPLIERS[0], words[0][lane]);
-                let (high_c, low_c) = multiply(MULTIPLIERS[1], words[2][lane]);
-                words[0][lane] = high_c ^ words[1][lane] ^ k0;
-                words[1][lane] = low_c;
-                words[2][lane] = high_a ^ words[3][lane] ^ k1;
-                words[3][lane] = low_a;
+                let (high_a, low_a) = multiply(MULTIPLIERS[0], a[lane]);
+                let (high_c, low_c) = multiply(MULTIPLIERS[1], c[lane]);
+                a[lane] = high_c ^ b[lane] ^ k0;
+                b[lane] = low_c;
+                c[lane] = high_a ^ d[lane] ^ k1;
+                d[lane] = low_a;
             }
             (k0, k1) = (k0.wrapping_add(KEY_STEPS[0]), k1.wrapping_add(KEY_STEPS[1]));
         }
-        for (pairs, word) in numbers.as_chunks_mut::<{ 2 * BLOCKS }>().0.iter_mut().zip(&words) {
+        for (pairs, word) in numbers.as_chunks_mut::<{ 2 * BLOCKS }>().0.iter_mut().zip([a, b, c, d]) {
             for lane in 0..BLOCKS {
                 pairs[2 * lane] = word[lane] as u16;
                 pairs[2 * lane + 1] = (word[lane] >> 16) as u16;

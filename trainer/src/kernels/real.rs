@@ -56,7 +56,7 @@ const EXP_ZERO_BELOW: f32 = -80.0;
 /// Where e^x of f32 stops growing: just below the overflow.
 const EXP_CLAMP: f32 = 88.0;
 /// ln 2 in two parts; the first has few bits, so that its product with a small integer is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa.
 const ROUNDER: f32 = 12_582_912.0;

@@ -105,7 +105,7 @@ impl Pool<'_> {
                 for row in rows {
                     out.iter_mut().zip(&hidden[row * h..]).for_each(|(sum, &x)| *sum += x);
                 }
-                out.iter_mut().for_each(|sum| *sum = *sum / count);
+                out.iter_mut().for_each(|sum| *sum /= count);
             }
             PoolingMode::Max if rows.is_empty() => out.fill(T::ZERO),
             PoolingMode::Max => {
