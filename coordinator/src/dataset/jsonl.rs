@@ -10,8 +10,10 @@ use super::row::{Cell, RawRow, RowReader};
 
 /// Bytes of one line at most.
 const MAX_LINE_BYTES: usize = 16 << 20;
-/// Rows looked at for the names of the columns.
-const NUM_PEEKED_ROWS: usize = 100;
+/// Rows looked at for the names of the columns, at most.
+const MAX_PEEKED_ROWS: usize = 1000;
+/// Bytes looked at for them, at most but for the last row.
+const MAX_PEEKED_BYTES: u64 = 4 << 20;
 
 type Object = Map<String, Value>;
 
@@ -43,7 +45,7 @@ impl JsonlReader {
             bytes_done: 0,
             buffer: Vec::new(),
         };
-        while reader.peeked.len() < NUM_PEEKED_ROWS {
+        while reader.peeked.len() < MAX_PEEKED_ROWS && reader.bytes_done < MAX_PEEKED_BYTES {
             let Some((line, object)) = reader.read_object()? else { break };
             if reader.peeked.is_empty() && reader.buffer.trim_ascii_start().starts_with(b"[") {
                 return Err(Error::Data(format!("{file} is a JSON array; write JSON Lines, one object a line")));

@@ -20,7 +20,6 @@ mod texts;
 mod union;
 mod words;
 
-
 use artel_common::records::{ImportReport, Pair};
 
 pub use columns::Purpose;
@@ -56,3 +55,6 @@ pub struct Split {
     /// What a person should know.
     pub warnings: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use arrow_array::{Array, RecordBatch, downcast_dictionary_array};
 use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::ChunkReader;
 
 use artel_common::{Error, Result};
@@ -38,8 +39,9 @@ impl<R: ChunkReader + 'static> ParquetReader<R> {
     /// It is not Parquet.
     pub(super) fn open(input: R, file: &str) -> Result<Self> {
         let file_bytes = input.len();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(input)
+        let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(input))
             .map_err(|e| Error::Data(format!("{file} is not readable as Parquet: {e}")))?;
+        check_places(builder.metadata(), file_bytes).map_err(|e| Error::Data(format!("{file} is damaged: {e}")))?;
         let num_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let columns = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
         let file = file.to_owned();
@@ -76,7 +78,7 @@ impl<R: ChunkReader + 'static> RowReader for ParquetReader<R> {
         let place = |column: &usize| roots.binary_search(column).expect("every selected column is a root");
         self.places = columns.iter().map(place).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
-        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
+        let reader = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build());
         self.batches = Some(reader.map_err(|e| self.fail(e))?);
         Ok(())
     }
@@ -92,10 +94,10 @@ impl<R: ChunkReader + 'static> RowReader for ParquetReader<R> {
                 return Ok(Some(RawRow { line: self.row, cells: Ok(cells) }));
             }
             let batches = self.batches.as_mut().expect("columns are selected before rows are read");
-            match batches.next() {
-                None => return Ok(None),
-                Some(Ok(batch)) => (self.batch, self.next_in_batch) = (Some(batch), 0),
-                Some(Err(e)) => return Err(self.fail(e)),
+            match guarded(|| batches.next().transpose()) {
+                Ok(None) => return Ok(None),
+                Ok(Some(batch)) => (self.batch, self.next_in_batch) = (Some(batch), 0),
+                Err(e) => return Err(self.fail(e)),
             }
         }
     }
@@ -103,6 +105,26 @@ impl<R: ChunkReader + 'static> RowReader for ParquetReader<R> {
     fn bytes_done(&self) -> u64 {
         (self.file_bytes as f64 * self.row as f64 / self.num_rows.max(1) as f64) as u64
     }
+}
+
+/// Says what the decoder says, also where it panics: it does on some damaged files.
+fn guarded<T, E: std::fmt::Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("its pages contradict themselves".to_owned()),
+    }
+}
+
+/// Column chunks lie within the file; the decoder would panic over those that do not.
+fn check_places(metadata: &ParquetMetaData, file_bytes: u64) -> Result<(), &'static str> {
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let end = start.checked_add(column.compressed_size()).and_then(|end| u64::try_from(end).ok());
+        if start < 0 || column.compressed_size() < 0 || end.is_none_or(|end| end > file_bytes) {
+            return Err("a column lies outside of the file");
+        }
+    }
+    Ok(())
 }
 
 /// The value of a column in a row of a batch.

@@ -206,3 +206,5 @@ impl<'a> Queue<'a> {
     }
 }
 
+#[cfg(test)]
+mod tests;
