@@ -28,16 +28,8 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
-        Self::Import,
-        Self::Split,
-        Self::Tokenise,
-        Self::EvaluateBase,
-        Self::Train,
-        Self::Evaluate,
-        Self::Export,
-        Self::Report,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Import, Self::Split, Self::Tokenise, Self::EvaluateBase, Self::Train, Self::Evaluate, Self::Export, Self::Report];
 
     /// Its name in events, reports and messages.
     pub fn name(self) -> &'static str {

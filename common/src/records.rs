@@ -96,7 +96,7 @@ pub struct BadRow {
 pub struct ImportReport {
     /// Files read, with digests.
     pub files: Vec<ObjectRef>,
-    /// Rows seen in the pair files.
+    /// Rows seen in the pair files and the test file.
     pub rows_read: u64,
     /// Rows whose question or answer is N/A, as a question generator marks a failure.
     pub rows_not_available: u64,

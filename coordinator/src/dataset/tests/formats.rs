@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray,
 };
-use ::parquet::arrow::ArrowWriter;
 
 use super::*;
 

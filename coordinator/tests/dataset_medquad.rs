@@ -1,0 +1,76 @@
+//! The data set's stages on real pairs: MedQuAD, 8,000 to train on and 2,000 to measure on.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use artel_common::spec::{Columns, DataSection};
+use artel_coordinator::dataset::{Rows, plan_epoch, read_rows, split};
+
+/// The folder of the real data, if this machine has it.
+fn folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("ARTEL_SHARED").map(|shared| PathBuf::from(shared).join("data"));
+    if folder.is_none() {
+        println!("skipped: the MedQuAD pairs are not here (ARTEL_SHARED not set)");
+    }
+    folder
+}
+
+fn data(test: Option<&str>) -> DataSection {
+    DataSection {
+        pairs: vec!["medquad_train.jsonl".into()],
+        columns: Columns::default(),
+        limit: None,
+        test: test.map(str::to_owned),
+        test_fraction: 0.1,
+        drop_leaks: false,
+        near_duplicate_threshold: 0.8,
+    }
+}
+
+fn read(data: &DataSection, folder: &std::path::Path) -> Rows {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(read_rows(data, folder, &|_, _| {})).unwrap()
+}
+
+/// Goal: what MedQuAD's files share is counted as it is. Method: the exact counts again from sets of texts; the near ones printed.
+#[test]
+fn overlap_with_the_test_file() {
+    let Some(folder) = folder() else { return };
+    let data = data(Some("medquad_test.jsonl"));
+    let rows = read(&data, &folder);
+    assert_eq!((rows.train.len(), rows.test.as_ref().map(Vec::len), rows.report.rows_bad), (8000, Some(2000), 0));
+    let done = split(rows, &data, 42).unwrap();
+    println!("{:?}\n{:?}\n{}", done.report.overlap, done.warnings, done.report.split);
+    println!("exact copies removed: {}", done.report.exact_duplicates);
+    let questions: HashSet<_> = done.test.iter().map(|pair| &pair.anchor).collect();
+    let passages: HashSet<_> = done.test.iter().map(|pair| &pair.positive).collect();
+    let count = |set: &HashSet<&String>, text: fn(&artel_common::records::Pair) -> &String| {
+        done.train.iter().filter(|pair| set.contains(text(pair))).count() as u64
+    };
+    assert_eq!(done.report.overlap.questions, count(&questions, |pair| &pair.anchor));
+    assert!(done.report.overlap.texts >= count(&passages, |pair| &pair.positive));
+    assert_eq!(done.test.len(), 2000);
+    assert_eq!(done.train.len() as u64 + done.report.exact_duplicates, 8000);
+}
+
+/// Goal: MedQuAD splits by documents into parts that share nothing, and plans without repeats. Method: split the training
+/// file, look for shared documents and texts, go through the plan.
+#[test]
+fn split_by_documents() {
+    let Some(folder) = folder() else { return };
+    let data = data(None);
+    let done = split(read(&data, &folder), &data, 42).unwrap();
+    println!("{}", done.report.split);
+    assert!((700..=800).contains(&done.test.len()), "{}", done.test.len());
+    let groups: HashSet<_> = done.test.iter().map(|pair| pair.group.as_deref()).collect();
+    let texts: HashSet<_> = done.test.iter().flat_map(|pair| pair.columns()).collect();
+    for pair in &done.train {
+        assert!(!groups.contains(&pair.group.as_deref()) && pair.columns().all(|text| !texts.contains(text)));
+    }
+    let plan = plan_epoch(&done.train, 42, 0, 32, false).unwrap();
+    println!("{} batches of 32, {} rows left out", plan.num_batches(), plan.left_out);
+    for batch in plan.batches() {
+        let mut seen = HashSet::new();
+        assert!(batch.iter().flat_map(|&row| done.train[row as usize].columns()).all(|text| seen.insert(text)));
+    }
+}
