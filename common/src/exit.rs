@@ -98,3 +98,18 @@ impl From<ErrorKind> for Exit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    /// Goal: the reference has every code. Method: each code's row in docs/reference/exit-codes.md, and no other row.
+    #[test]
+    fn codes_are_documented() {
+        let reference = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/exit-codes.md");
+        let text = std::fs::read_to_string(reference).expect("the reference lies in docs/reference/exit-codes.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
+        let codes = (0..=u8::MAX).filter(|code| Exit::from_code(*code).is_some());
+        assert_eq!(rows.collect::<Vec<_>>(), codes.collect::<Vec<_>>());
+    }
+}

@@ -130,6 +130,7 @@ def figures_of(name, case):
     total = sum(float((p.grad ** 2).sum()) for p in model.parameters()) ** 0.5
     return {
         **case,
+        "config": {"model_type": "bert", **case["config"]},
         "ids": ids,
         "type_ids": kinds,
         "embeddings": [[[short(x, 11) for x in row] for row in column.tolist()] for column in columns],

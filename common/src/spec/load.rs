@@ -27,7 +27,7 @@ pub struct LoadedSpec {
 }
 
 impl LoadedSpec {
-    /// Reads a spec file. A store of the form `file:./here` becomes absolute, relative to the spec's folder.
+    /// Reads a spec file. A store of the form `file:./here` becomes absolute: what a command writes is relative to where it runs.
     ///
     /// # Errors
     /// [`Error::Spec`] has every problem of the file, one a line.
@@ -37,7 +37,8 @@ impl LoadedSpec {
         let (mut spec, warnings) = parse(&text, &path.display().to_string(), &name)?;
         let absolute = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
-        spec.run.store = store::absolute_url(&spec.run.store, &folder)?;
+        let store = spec.run.store.clone();
+        spec.override_store(&store)?;
         Ok(Self { spec, warnings, folder, path: path.to_path_buf() })
     }
 }
