@@ -3,9 +3,8 @@
 //! It must never hold maths or decisions of a run.
 
 mod commands;
-mod engine;
+mod embed;
 mod failure;
-mod measure;
 mod npy;
 mod output;
 mod pairs;

@@ -3,86 +3,60 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use artel_trainer::evaluate::EvalTexts;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
-/// Questions, documents, and which of them belong together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RetrievalSet {
-    /// Each question's id.
-    pub query_ids: Vec<String>,
-    /// Each question.
-    pub queries: Vec<String>,
-    /// Each document's id.
-    pub document_ids: Vec<String>,
-    /// Each document, no passage of the pairs twice.
-    pub documents: Vec<String>,
-    /// The line (from 0; the corpus's lines after those of the pairs) that each document first stood on.
-    pub document_lines: Vec<usize>,
-    /// For each question the index of the document that answers it.
-    pub relevant: Vec<usize>,
-    /// Lines of both files together.
-    pub num_lines: usize,
-}
-
-impl RetrievalSet {
-    /// Reads pairs and, if there is one, a file of further documents.
-    ///
-    /// # Errors
-    /// A file cannot be read, or a line of it is wrong: the file, the line and the reason.
-    pub fn read(pairs: &Path, corpus: Option<&Path>) -> Result<Self, Failure> {
-        let mut set = Self::default();
-        set.add_pairs(pairs)?;
-        if let Some(corpus) = corpus {
-            set.add_corpus(corpus)?;
-        }
-        Ok(set)
-    }
-
-    /// Each line is a question and the passage that answers it; equal passages are one document.
-    fn add_pairs(&mut self, path: &Path) -> Result<(), Failure> {
-        let mut by_text: HashMap<String, usize> = HashMap::new();
-        let mut taken = HashMap::new();
-        for_each_object(path, |row, object| {
-            let id = id_of_its_own(id_of(object, row)?, &mut taken);
-            let query = text_of(object, &["anchor", "question", "query"])?;
-            let passage = text_of(object, &["positive", "answer", "passage"])?;
-            let document = *by_text.entry(passage.to_owned()).or_insert(self.documents.len());
-            if document == self.documents.len() {
-                self.push_document(id.clone(), passage, row);
-            }
-            self.query_ids.push(id);
-            self.queries.push(query.to_owned());
-            self.relevant.push(document);
+/// Reads pairs and, if there is one, a file of further documents; the lines of both files together are counted too.
+///
+/// Each line of the pairs is a question and the passage that answers it; equal passages are one document, under the first
+/// one's id. Each line of the corpus is a document more, whatever its text; their ids are `x0`, `x1`, ... in the file's order.
+///
+/// # Errors
+/// A file cannot be read, or a line of it is wrong: the file, the line and the reason.
+pub fn read_texts(pairs: &Path, corpus: Option<&Path>) -> Result<(EvalTexts, usize), Failure> {
+    let mut texts = EvalTexts::default();
+    add_pairs(&mut texts, pairs)?;
+    let mut num_lines = texts.queries.len();
+    if let Some(corpus) = corpus {
+        let first = num_lines;
+        for_each_object(corpus, |row, object| {
+            let text = text_of(object, &["positive", "text"])?;
+            add_document(&mut texts, format!("x{row}"), text, first + row);
+            num_lines += 1;
             Ok(())
         })?;
-        self.num_lines = self.queries.len();
-        if self.queries.is_empty() {
-            return Err(Failure::data(format!(
-                "{} has no rows; each line must be a JSON object with \"anchor\" and \"positive\"",
-                path.display()
-            )));
+    }
+    Ok((texts, num_lines))
+}
+
+fn add_pairs(texts: &mut EvalTexts, path: &Path) -> Result<(), Failure> {
+    let mut by_text: HashMap<String, usize> = HashMap::new();
+    let mut taken = HashMap::new();
+    for_each_object(path, |row, object| {
+        let id = id_of_its_own(id_of(object, row)?, &mut taken);
+        let query = text_of(object, &["anchor", "question", "query"])?;
+        let passage = text_of(object, &["positive", "answer", "passage"])?;
+        let document = *by_text.entry(passage.to_owned()).or_insert(texts.corpus.len());
+        if document == texts.corpus.len() {
+            add_document(texts, id, passage, row);
         }
+        texts.queries.push(query.to_owned());
+        texts.relevant.push(vec![u32::try_from(document).map_err(|_| "beyond 2^32 documents".to_owned())?]);
         Ok(())
+    })?;
+    if texts.queries.is_empty() {
+        let what = "has no rows; each line must be a JSON object with \"anchor\" and \"positive\"";
+        return Err(Failure::data(format!("{} {what}", path.display())));
     }
+    Ok(())
+}
 
-    /// Each line is a document more; `x0`, `x1`, ... are their ids, in the file's order.
-    fn add_corpus(&mut self, path: &Path) -> Result<(), Failure> {
-        let first = self.num_lines;
-        for_each_object(path, |row, object| {
-            let text = text_of(object, &["positive", "text"])?;
-            self.push_document(format!("x{row}"), text, first + row);
-            self.num_lines += 1;
-            Ok(())
-        })
-    }
-
-    fn push_document(&mut self, id: String, text: &str, line: usize) {
-        self.document_ids.push(id);
-        self.documents.push(text.to_owned());
-        self.document_lines.push(line);
-    }
+fn add_document(texts: &mut EvalTexts, id: String, text: &str, line: usize) {
+    texts.corpus_ids.push(id);
+    texts.corpus.push(text.to_owned());
+    texts.corpus_rows.push(line);
 }
 
 /// Calls `take` with each line's number (from 0) and object; empty lines may stand at the end alone.
@@ -146,7 +120,7 @@ fn text_of<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Result<&'a str
 mod tests {
     use super::*;
 
-    fn read(pairs: &str, corpus: Option<&str>) -> Result<RetrievalSet, Failure> {
+    fn read(pairs: &str, corpus: Option<&str>) -> Result<(EvalTexts, usize), Failure> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -154,7 +128,7 @@ mod tests {
             path
         };
         let corpus = corpus.map(|text| write("corpus.jsonl", text));
-        RetrievalSet::read(&write("pairs.jsonl", pairs), corpus.as_deref())
+        read_texts(&write("pairs.jsonl", pairs), corpus.as_deref())
     }
 
     /// Goal: equal passages are one document, relevant to all their questions, under the first one's id; the corpus
@@ -162,13 +136,14 @@ mod tests {
     #[test]
     fn equal_passages_are_one_document() {
         let pairs = "{\"id\": \"b\", \"anchor\": \"q1\", \"positive\": \"p\"}\r\n{\"anchor\": \"q2\", \"positive\": \"r\"}\n{\"id\": 7, \"anchor\": \"q3\", \"positive\": \"p\"}\n{\"id\": 7, \"anchor\": \"q4\", \"positive\": \"t\"}\n\n";
-        let set = read(pairs, Some("{\"text\": \"r\"}\n{\"positive\": \"s\", \"id\": \"b\"}")).expect("a good set");
-        assert_eq!(set.query_ids, ["b", "1", "7", "7#2"]);
-        assert_eq!(set.documents, ["p", "r", "t", "r", "s"]);
-        assert_eq!(set.document_ids, ["b", "1", "7#2", "x0", "x1"]);
-        assert_eq!(set.document_lines, [0, 1, 3, 4, 5]);
-        assert_eq!(set.relevant, [0, 1, 0, 2]);
-        assert_eq!(set.num_lines, 6);
+        let corpus = "{\"text\": \"r\"}\n{\"positive\": \"s\", \"id\": \"b\"}";
+        let (texts, num_lines) = read(pairs, Some(corpus)).expect("a good set");
+        assert_eq!(texts.queries, ["q1", "q2", "q3", "q4"]);
+        assert_eq!(texts.corpus, ["p", "r", "t", "r", "s"]);
+        assert_eq!(texts.corpus_ids, ["b", "1", "7#2", "x0", "x1"]);
+        assert_eq!(texts.corpus_rows, [0, 1, 3, 4, 5]);
+        assert_eq!(texts.relevant, [[0], [1], [0], [2]]);
+        assert_eq!(num_lines, 6);
     }
 
     /// Goal: a bad line is named with its reason. Method: one of each kind, on line 2.

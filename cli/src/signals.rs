@@ -27,8 +27,8 @@ impl Asked {
     /// What the process says last.
     pub fn message(self) -> &'static str {
         match self {
-            Self::Interrupt => "stopped by Ctrl-C; nothing is left running",
-            Self::Terminate => "stopped by SIGTERM; nothing is left running",
+            Self::Interrupt => "interrupted by Ctrl-C; no process of the run is left",
+            Self::Terminate => "interrupted by SIGTERM; no process of the run is left",
         }
     }
 }

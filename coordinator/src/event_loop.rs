@@ -158,7 +158,8 @@ impl EventLoop {
             Call::Heartbeat(worker, pss_bytes, reply) => {
                 let known = self.core.knows(&worker);
                 self.input(Input::Heartbeat { worker: worker.clone(), pss_bytes }).await;
-                let stop = self.core.stop().map(|(exit, reason)| v1::Stop { reason: reason.clone(), exit_code: exit.code().into() });
+                let stop =
+                    self.core.stop().map(|(exit, reason)| v1::Stop { reason: reason.clone(), exit_code: exit.code().into() });
                 if stop.is_some() {
                     self.untold.retain(|untold| *untold != worker);
                 }
@@ -254,7 +255,11 @@ impl EventLoop {
             store.put_json(layout::EXPORT_MANIFEST, &manifest).await?;
             match store.create_json(layout::REPORT, &report).await? {
                 Created::New => Ok(()),
-                Created::Exists => Err(artel_common::Error::Conflict(format!("{} in {} is there already: another run wrote to this store", layout::REPORT, store.url()))),
+                Created::Exists => Err(artel_common::Error::Conflict(format!(
+                    "{} in {} is there already: another run wrote to this store",
+                    layout::REPORT,
+                    store.url()
+                ))),
             }
         });
     }

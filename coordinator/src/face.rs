@@ -74,7 +74,10 @@ impl Coordinator for Face {
         Ok(Response::new(v1::NextTaskResponse { task }))
     }
 
-    async fn complete_task(&self, request: Request<v1::CompleteTaskRequest>) -> Result<Response<v1::CompleteTaskResponse>, Status> {
+    async fn complete_task(
+        &self,
+        request: Request<v1::CompleteTaskRequest>,
+    ) -> Result<Response<v1::CompleteTaskResponse>, Status> {
         let v1::CompleteTaskRequest { worker_id, task_id, result } = request.into_inner();
         let result = result.ok_or_else(|| malformed("a completed task must say what came of it"))?;
         self.handle.tell(Input::Done { worker: worker_id, task: task_id, result }).await?;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use artel_common::event::Event;
 use artel_common::exit::{Exit, RunError};
+use artel_common::layout;
 use artel_common::records::Report;
 use artel_common::spec::LoadedSpec;
 use artel_common::store::Store;
-use artel_common::layout;
 use artel_proto::MAX_MESSAGE_BYTES;
 use artel_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
@@ -51,7 +51,11 @@ fn check_address(listen: SocketAddr, allow_insecure: bool) -> Result<(), RunErro
 ///
 /// # Errors
 /// Why the run did not come to its end, with the exit code of every process of it.
-pub async fn serve(options: CoordinatorOptions, events: mpsc::Sender<Event>, stop: watch::Receiver<bool>) -> Result<Report, RunError> {
+pub async fn serve(
+    options: CoordinatorOptions,
+    events: mpsc::Sender<Event>,
+    stop: watch::Receiver<bool>,
+) -> Result<Report, RunError> {
     let spec = options.spec.spec.clone();
     check_address(options.listen, spec.workers.allow_insecure)?;
     let store = Store::open(&spec.run.store)?;
@@ -59,7 +63,9 @@ pub async fn serve(options: CoordinatorOptions, events: mpsc::Sender<Event>, sto
         exit: Exit::Usage,
         message: format!("cannot listen on {}: {e}; choose another address with --listen", options.listen),
     })?;
-    let address = listener.local_addr().map_err(|e| RunError { exit: Exit::Internal, message: format!("the listener has no address: {e}") })?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| RunError { exit: Exit::Internal, message: format!("the listener has no address: {e}") })?;
     let _ = events.send(Event::Listening { url: format!("http://{address}") }).await;
     let mut own_processes = vec![std::process::id()];
     if options.supervised {
@@ -70,10 +76,15 @@ pub async fn serve(options: CoordinatorOptions, events: mpsc::Sender<Event>, sto
     let spec_json = serde_json::to_string(&spec).map_err(|e| RunError { exit: Exit::Internal, message: e.to_string() })?;
     let face = Face { handle: handle.clone(), store_url: store.url().to_owned(), spec_json };
     let server = tonic::transport::Server::builder()
-        .add_service(CoordinatorServer::new(face).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(
+            CoordinatorServer::new(face)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
         .serve_with_incoming(TcpListenerStream::new(listener));
     let server = tokio::spawn(server);
-    let preparation = Preparation { spec, folder: options.spec.folder.clone(), model_folder: options.model_folder, store: store.clone() };
+    let preparation =
+        Preparation { spec, folder: options.spec.folder.clone(), model_folder: options.model_folder, store: store.clone() };
     let preparing = tokio::spawn(run_preparation(preparation, handle.clone()));
     let stopping = tokio::spawn(watch_stop(stop, handle));
     let ending = event_loop.run().await;

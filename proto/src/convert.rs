@@ -16,7 +16,8 @@ impl TryFrom<v1::ObjectRef> for records::ObjectRef {
     type Error = String;
 
     fn try_from(object: v1::ObjectRef) -> Result<Self, String> {
-        let sha256 = Digest::parse(&object.sha256).ok_or_else(|| format!("{}: not a SHA-256: {:?}", object.key, object.sha256))?;
+        let sha256 =
+            Digest::parse(&object.sha256).ok_or_else(|| format!("{}: not a SHA-256: {:?}", object.key, object.sha256))?;
         Ok(Self { key: object.key, bytes: object.bytes, sha256 })
     }
 }

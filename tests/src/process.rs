@@ -15,7 +15,8 @@ pub struct Process {
 impl Process {
     /// Starts it.
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let (sender, lines) = channel();
         let stdout = child.stdout.take().expect("stdout is piped");
         std::thread::spawn(move || {

@@ -24,7 +24,10 @@ pub struct Outcome {
 impl Outcome {
     /// stdout's lines as JSON; panics where one is not.
     pub fn events(&self) -> Vec<Value> {
-        self.stdout.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?} is not JSON: {e}"))).collect()
+        self.stdout
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?} is not JSON: {e}")))
+            .collect()
     }
 
     /// The run must have succeeded.
@@ -69,6 +72,11 @@ impl Sandbox {
 
     /// Writes `spec.toml`: a small run of the toy over `pairs.jsonl`, with further lines for `[train]` and `[workers]`.
     pub fn spec(&self, train: &str, workers: &str) -> PathBuf {
+        let usual = ["num_train_epochs = 1", "eval_strategy = \"epoch\"", "learning_rate = 1e-3"];
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let said: Vec<String> = train.lines().map(key).collect();
+        let usual: Vec<&str> = usual.into_iter().filter(|line| !said.contains(&key(line))).collect();
+        let usual = usual.join("\n");
         let text = format!(
             r#"[run]
 name = "test"
@@ -82,10 +90,8 @@ base = "artel:toy"
 max_seq_length = 48
 [train]
 global_batch_size = 16
-num_train_epochs = 1
-learning_rate = 1e-3
+{usual}
 matryoshka_dims = [128, 32]
-eval_strategy = "epoch"
 logging_steps = 1
 micro_batch_tokens = 256
 {train}

@@ -44,7 +44,7 @@ fn data() {
     std::fs::remove_file(sandbox.path("pairs.jsonl")).unwrap();
     refused(&sandbox, 3, &["pairs.jsonl"]);
     sandbox.write("pairs.jsonl", "");
-    refused(&sandbox, 3, &["pairs.jsonl", "no rows"]);
+    refused(&sandbox, 3, &["pairs.jsonl", "empty"]);
     sandbox.write("pairs.jsonl", "{\"anchor\": \"one\", \"positive\": \"row\", \"doc\": \"a\"}\n");
     refused(&sandbox, 3, &["row"]);
     sandbox.pairs(120);
@@ -58,7 +58,8 @@ fn data() {
 fn bad_rows_are_listed() {
     let sandbox = sandbox();
     let good = std::fs::read_to_string(sandbox.path("pairs.jsonl")).unwrap();
-    let bad = "{\"anchor\": \"empty answer\", \"positive\": \"\"}\nnot json\n{\"anchor\": \"unanswered\", \"positive\": \"N/A\"}\n";
+    let bad =
+        "{\"anchor\": \"empty answer\", \"positive\": \"\"}\nnot json\n{\"anchor\": \"unanswered\", \"positive\": \"N/A\"}\n";
     sandbox.write("pairs.jsonl", &format!("{bad}{good}"));
     sandbox.run(["run", "spec.toml"]).expect_done();
     let import = sandbox.report("store")["import"].clone();
@@ -79,12 +80,12 @@ fn broken_quotes() {
     assert!(outcome.stderr.contains("pairs.csv") && outcome.stderr.contains('3'), "{}", outcome.stderr);
 }
 
-/// Goal: batches that the data cannot fill. Method: more rows a batch than there are; exit code 3.
+/// Goal: batches that the data cannot fill. Method: more rows a batch than there are; exit code 2.
 #[test]
 fn batch_larger_than_the_data() {
     let sandbox = sandbox();
     replace(&sandbox, "global_batch_size = 16", "global_batch_size = 1000");
-    refused(&sandbox, 3, &["global_batch_size", "1000"]);
+    refused(&sandbox, 2, &["global_batch_size", "1000"]);
 }
 
 /// Goal: unusable specs. Method: each gets its line and what to write; exit code 2.

@@ -22,9 +22,11 @@ fn workers_first() {
     let address = format!("127.0.0.1:{}", free_port());
     let url = format!("http://{address}");
     let empties: Vec<Sandbox> = (0..3).map(|_| Sandbox::new(PROGRAM)).collect();
-    let workers: Vec<Process> = empties.iter().map(|empty| Process::start(&mut empty.artel(["worker", "--coordinator", &url]))).collect();
+    let workers: Vec<Process> =
+        empties.iter().map(|empty| Process::start(&mut empty.artel(["worker", "--coordinator", &url]))).collect();
     let store = format!("file:{}", sandbox.path("by-hand").display());
-    let coordinator = Process::start(&mut sandbox.artel(["coordinator", "spec.toml", "--listen", &address, "--store", &store, "--json"]));
+    let coordinator =
+        Process::start(&mut sandbox.artel(["coordinator", "spec.toml", "--listen", &address, "--store", &store, "--json"]));
     let (status, _, stderr) = coordinator.wait(LIMIT);
     assert_eq!(status.code(), Some(0), "{stderr}");
     for worker in workers {

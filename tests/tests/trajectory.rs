@@ -97,7 +97,9 @@ fn twenty_steps() {
             let rows: Vec<u32> = (0..8).collect();
             let outcome = trainer.step(&table, &[&rows], rate).unwrap();
             let wanted = &expected["steps"][step];
-            for (what, got, key) in [("loss", outcome.loss, "loss"), ("norm", outcome.grad_norm, "grad_norm_before_clip"), ("rate", rate, "lr")] {
+            for (what, got, key) in
+                [("loss", outcome.loss, "loss"), ("norm", outcome.grad_norm, "grad_norm_before_clip"), ("rate", rate, "lr")]
+            {
                 let want = wanted[key].as_f64().unwrap();
                 assert!((got - want).abs() <= 1e-3 * want.abs() + 1e-5, "{name} step {}: {what} {got} is not {want}", step + 1);
             }

@@ -26,8 +26,8 @@ fn cut_evenly(lens: &[usize], parts: usize) -> Vec<Range<usize>> {
             sum += lens[index];
             index += 1;
         }
-        let nearer_after = index < lens.len() && (sum + lens[index]) * parts - target < target - sum * parts;
-        if nearer_after {
+        // the running sum may stand beyond the target already, where a long row was taken for an earlier boundary
+        if index < lens.len() && (sum + lens[index]) * parts + sum * parts < 2 * target {
             sum += lens[index];
             index += 1;
         }

@@ -80,13 +80,19 @@ impl Encoding<'_> {
     }
 
     /// Puts each rank's vectors where their texts stand.
-    fn scatter<I: Iterator<Item = usize>>(&self, gathered: &[Vec<f32>], order: impl Fn(usize) -> I, count: usize) -> Result<Vec<f32>> {
+    fn scatter<I: Iterator<Item = usize>>(
+        &self,
+        gathered: &[Vec<f32>],
+        order: impl Fn(usize) -> I,
+        count: usize,
+    ) -> Result<Vec<f32>> {
         let hidden = self.encoder.config().hidden_size;
         let mut vectors = vec![0.0; count * hidden];
         for (rank, part) in gathered.iter().enumerate() {
             let mut rows = part.chunks_exact(hidden);
             for text in order(rank) {
-                let row = rows.next().ok_or_else(|| Error::Collective(format!("rank {rank} encoded fewer texts than its share")))?;
+                let row =
+                    rows.next().ok_or_else(|| Error::Collective(format!("rank {rank} encoded fewer texts than its share")))?;
                 vectors[text * hidden..(text + 1) * hidden].copy_from_slice(row);
             }
         }

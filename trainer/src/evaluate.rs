@@ -86,7 +86,13 @@ pub struct Vectors<'a> {
 ///
 /// # Errors
 /// A rank was lost, a score is not finite, or a width exceeds the vectors'.
-pub fn measure(texts: &EvalTexts, vectors: &Vectors<'_>, dims: &[usize], collective: &dyn Collective, threads: usize) -> Result<Metrics> {
+pub fn measure(
+    texts: &EvalTexts,
+    vectors: &Vectors<'_>,
+    dims: &[usize],
+    collective: &dyn Collective,
+    threads: usize,
+) -> Result<Metrics> {
     let task = RankTask {
         hidden: vectors.hidden,
         queries: vectors.queries,
@@ -99,7 +105,10 @@ pub fn measure(texts: &EvalTexts, vectors: &Vectors<'_>, dims: &[usize], collect
     let mut metrics = Metrics::new();
     for &dim in dims {
         if dim > vectors.hidden || dim == 0 {
-            return Err(Error::input(format!("dimension {dim} does not fit vectors of width {}; choose 1 to {}", vectors.hidden, vectors.hidden)));
+            return Err(Error::input(format!(
+                "dimension {dim} does not fit vectors of width {}; choose 1 to {}",
+                vectors.hidden, vectors.hidden
+            )));
         }
         let parts = map_ordered(mine.len(), threads, |index| {
             let queries = block(mine[index], texts.queries.len());

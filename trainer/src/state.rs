@@ -52,8 +52,7 @@ pub fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result
     let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
         return Err(Error::Internal("an f32 tensor on the CPU was expected".into()));
     };
-    let (start, end) =
-        layout.contiguous_offsets().ok_or_else(|| Error::Internal("a contiguous tensor was expected".into()))?;
+    let (start, end) = layout.contiguous_offsets().ok_or_else(|| Error::Internal("a contiguous tensor was expected".into()))?;
     Ok(read(&values[start..end]))
 }
 

@@ -150,7 +150,16 @@ impl Trainer {
         let state = &mut self.state;
         let step = state.step + 1;
         let layout = self.encoder.layout();
-        self.settings.adamw.step(&mut params, grad, &mut state.exp_avg, &mut state.exp_avg_sq, layout, step, learning_rate, grad_scale);
+        self.settings.adamw.step(
+            &mut params,
+            grad,
+            &mut state.exp_avg,
+            &mut state.exp_avg_sq,
+            layout,
+            step,
+            learning_rate,
+            grad_scale,
+        );
         state.params = tensor(params)?;
         state.step = step;
         Ok(())
@@ -224,7 +233,10 @@ impl Trainer {
         let parts = self.collective.all_gather(&bytes)?;
         let all: Vec<f32> = parts.iter().flat_map(|part| part.as_chunks::<4>().0).map(|c| f32::from_le_bytes(*c)).collect();
         if all.len() != expected {
-            return Err(Error::Collective(format!("gathered {} embedding values, expected {expected}: the ranks disagree about the batch", all.len())));
+            return Err(Error::Collective(format!(
+                "gathered {} embedding values, expected {expected}: the ranks disagree about the batch",
+                all.len()
+            )));
         }
         Ok(all)
     }
@@ -241,7 +253,8 @@ impl Trainer {
             let mut d_anchors = vec![0.0; rows.len() * hidden];
             let mut d_candidates = forest.buffer(candidates.len());
             let own = &anchors[rows.start * hidden..rows.end * hidden];
-            let loss = mnrl_leaf(&self.settings.loss, hidden, own, &candidates, rows.start, num_rows, &mut d_anchors, &mut d_candidates);
+            let loss =
+                mnrl_leaf(&self.settings.loss, hidden, own, &candidates, rows.start, num_rows, &mut d_anchors, &mut d_candidates);
             forest.add(leaf, d_candidates);
             Ok((loss.total(&self.settings.loss), d_anchors))
         })?;

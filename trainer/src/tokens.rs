@@ -102,7 +102,10 @@ impl TokenTable {
             usize::try_from(u64::from_le_bytes(*head)).ok()
         };
         let (num_columns, num_texts, num_ids) = (count()?, count()?, count()?);
-        let expected = num_columns.checked_mul(4)?.checked_add(num_texts.checked_add(1)?.checked_mul(8)?)?.checked_add(num_ids.checked_mul(4)?)?;
+        let expected = num_columns
+            .checked_mul(4)?
+            .checked_add(num_texts.checked_add(1)?.checked_mul(8)?)?
+            .checked_add(num_ids.checked_mul(4)?)?;
         if rest.len() != expected || num_columns == 0 || !num_texts.is_multiple_of(num_columns) {
             return None;
         }

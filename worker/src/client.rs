@@ -59,7 +59,10 @@ pub async fn run(options: WorkerOptions, mut stop: watch::Receiver<bool>) -> Res
     if !(options.bind.is_loopback() || options.allow_insecure) {
         return Err(RunError::new(
             Exit::Usage,
-            format!("refusing to listen on {}: exchanges between ranks have no TLS yet; use 127.0.0.1, or --allow-insecure on a private network", options.bind),
+            format!(
+                "refusing to listen on {}: exchanges between ranks have no TLS yet; use 127.0.0.1, or --allow-insecure on a private network",
+                options.bind
+            ),
         ));
     }
     tokio::select! {
@@ -73,8 +76,9 @@ async fn work(options: WorkerOptions) -> Result<(), RunError> {
         .map_err(|e| RunError::new(Exit::Usage, format!("cannot listen on {} for the other ranks: {e}", options.bind)))?;
     let mut client = connect(&options.coordinator).await?;
     let registered = register(&mut client, &options, &listener.address().to_string()).await?;
-    let spec: RunSpec = serde_json::from_str(&registered.spec_json)
-        .map_err(|e| RunError::new(Exit::Refused, format!("the coordinator's spec is not readable: {e}; run the same version everywhere")))?;
+    let spec: RunSpec = serde_json::from_str(&registered.spec_json).map_err(|e| {
+        RunError::new(Exit::Refused, format!("the coordinator's spec is not readable: {e}; run the same version everywhere"))
+    })?;
     let store = Store::open(&registered.store_url)?;
     let (end, mut ended) = watch::channel(None);
     let lease = Duration::from_millis(registered.lease_ms.into());
@@ -109,7 +113,10 @@ async fn connect(url: &str) -> Result<Client, RunError> {
             Err(e) if clock::now() - begun > CONNECT_DEADLINE => {
                 return Err(RunError::new(
                     Exit::CoordinatorLost,
-                    format!("no coordinator answered at {url} within {} s: {e}; start it, or mend --coordinator", CONNECT_DEADLINE.as_secs()),
+                    format!(
+                        "no coordinator answered at {url} within {} s: {e}; start it, or mend --coordinator",
+                        CONNECT_DEADLINE.as_secs()
+                    ),
                 ));
             }
             Err(_) => tokio::time::sleep(CONNECT_RETRY).await,
@@ -117,7 +124,11 @@ async fn connect(url: &str) -> Result<Client, RunError> {
     }
 }
 
-async fn register(client: &mut Client, options: &WorkerOptions, collective_address: &str) -> Result<v1::RegisterResponse, RunError> {
+async fn register(
+    client: &mut Client,
+    options: &WorkerOptions,
+    collective_address: &str,
+) -> Result<v1::RegisterResponse, RunError> {
     let request = v1::RegisterRequest {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -133,7 +144,10 @@ async fn register(client: &mut Client, options: &WorkerOptions, collective_addre
         tonic::Code::FailedPrecondition | tonic::Code::InvalidArgument => {
             RunError::new(Exit::Refused, format!("the coordinator refused this worker: {}", status.message()))
         }
-        _ => RunError::new(Exit::CoordinatorLost, format!("the coordinator at {} did not answer: {}", options.coordinator, status.message())),
+        _ => RunError::new(
+            Exit::CoordinatorLost,
+            format!("the coordinator at {} did not answer: {}", options.coordinator, status.message()),
+        ),
     })
 }
 
@@ -150,7 +164,13 @@ fn host_name() -> String {
 }
 
 /// Says that the worker lives; ends the worker when the run is over or the coordinator is silent for a lease.
-async fn heartbeats(mut client: Client, worker_id: String, beat: Duration, lease: Duration, end: watch::Sender<Option<(Exit, String)>>) {
+async fn heartbeats(
+    mut client: Client,
+    worker_id: String,
+    beat: Duration,
+    lease: Duration,
+    end: watch::Sender<Option<(Exit, String)>>,
+) {
     let mut answered = clock::now();
     loop {
         let pss_bytes = memory::pss_bytes(std::process::id()).unwrap_or(0);
@@ -205,7 +225,8 @@ fn start_session(
                 let report: crate::session::Reporter = Arc::new(move |report| {
                     let _ = reports.blocking_send(Outbound::Report(task_id, report));
                 });
-                let result = session.perform(task, &report);
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session.perform(task, &report)))
+                    .unwrap_or_else(|panic| Err(TaskError::panicked(&*panic)));
                 let message = match result {
                     Ok(outcome) => Outbound::Complete(task_id, outcome),
                     Err(error) => Outbound::Fail(task_id, error),
@@ -218,7 +239,12 @@ fn start_session(
     sender
 }
 
-async fn take_tasks(mut client: Client, worker_id: String, session: std::sync::mpsc::Sender<Work>, end: watch::Sender<Option<(Exit, String)>>) {
+async fn take_tasks(
+    mut client: Client,
+    worker_id: String,
+    session: std::sync::mpsc::Sender<Work>,
+    end: watch::Sender<Option<(Exit, String)>>,
+) {
     let mut last = 0;
     loop {
         let request = v1::NextTaskRequest { worker_id: worker_id.clone() };
@@ -254,11 +280,13 @@ async fn send_outbound(mut client: Client, worker_id: String, mut queue: mpsc::R
         loop {
             let sent = match &message {
                 Outbound::Report(task_id, report) => {
-                    let request = v1::ReportRequest { worker_id: worker_id.clone(), task_id: *task_id, report: Some(report.clone()) };
+                    let request =
+                        v1::ReportRequest { worker_id: worker_id.clone(), task_id: *task_id, report: Some(report.clone()) };
                     client.report(timed(request, CALL_TIMEOUT)).await.map(|_| ())
                 }
                 Outbound::Complete(task_id, result) => {
-                    let request = v1::CompleteTaskRequest { worker_id: worker_id.clone(), task_id: *task_id, result: Some(result.clone()) };
+                    let request =
+                        v1::CompleteTaskRequest { worker_id: worker_id.clone(), task_id: *task_id, result: Some(result.clone()) };
                     client.complete_task(timed(request, CALL_TIMEOUT)).await.map(|_| ())
                 }
                 Outbound::Fail(task_id, error) => {

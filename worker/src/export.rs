@@ -23,7 +23,8 @@ pub(crate) fn keep(session: &mut Session, step: u64) -> TaskResult<()> {
     if world.trainer.state.step != step {
         return Err(TaskError::internal(format!("asked to keep step {step}, this rank is at {}", world.trainer.state.step)));
     }
-    let bytes: Vec<u8> = with_values(&world.trainer.state.params, |values| values.iter().flat_map(|value| value.to_le_bytes()).collect())?;
+    let bytes: Vec<u8> =
+        with_values(&world.trainer.state.params, |values| values.iter().flat_map(|value| value.to_le_bytes()).collect())?;
     let digest = artel_common::digest::Digest::of(&bytes);
     let object = session.wait(session.store.put(&layout::weights(step), bytes.into()))?;
     if object.sha256 != digest {
@@ -51,7 +52,8 @@ pub(crate) fn export(session: &mut Session, task: &v1::Export) -> TaskResult<v1:
     if session.world()?.rank != 0 {
         return Ok(v1::Exported::default());
     }
-    let report: Report = serde_json::from_str(&task.report_json).map_err(|e| TaskError::internal(format!("the report is not readable: {e}")))?;
+    let report: Report =
+        serde_json::from_str(&task.report_json).map_err(|e| TaskError::internal(format!("the report is not readable: {e}")))?;
     let params = params(session, task.step)?;
     let folder = session.folder()?;
     let manifest: Option<ModelManifest> = session.wait(session.store.get_json(layout::MODEL_MANIFEST))?;
@@ -59,7 +61,8 @@ pub(crate) fn export(session: &mut Session, task: &v1::Export) -> TaskResult<v1:
     let max_seq_length = session.tokenizer()?.max_seq_length();
     let prompts = session.prompts()?;
     let card = render(&facts(&session.spec, &folder, &report, &source, max_seq_length, &prompts));
-    let scratch = tempfile::tempdir().map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
+    let scratch =
+        tempfile::tempdir().map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
     let to = scratch.path().join("model");
     let options = ExportOptions {
         matryoshka_dims: session.spec.train_dims(folder.config.hidden_size).iter().map(|width| width.dim).collect(),
@@ -96,9 +99,19 @@ fn files_below(folder: &Path) -> TaskResult<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn facts(spec: &RunSpec, folder: &ModelFolder, report: &Report, source: &str, max_seq_length: usize, prompts: &(Prompt, Prompt)) -> CardFacts {
+fn facts(
+    spec: &RunSpec,
+    folder: &ModelFolder,
+    report: &Report,
+    source: &str,
+    max_seq_length: usize,
+    prompts: &(Prompt, Prompt),
+) -> CardFacts {
     let train = &spec.train;
-    let scheduler = serde_json::to_value(train.lr_scheduler_type).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    let scheduler = serde_json::to_value(train.lr_scheduler_type)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default();
     let settings = [
         ("updates", report.exported_step.to_string()),
         ("global_batch_size", train.global_batch_size.to_string()),
@@ -137,7 +150,9 @@ fn facts(spec: &RunSpec, folder: &ModelFolder, report: &Report, source: &str, ma
 
 /// The base model's id on the hub, if that is what the spec names: `owner/name`, and no folder or URL.
 fn hub_id(base: &str) -> Option<String> {
-    let is_name = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let is_name = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
     let parts: Vec<&str> = base.split('/').collect();
     (parts.len() == 2 && parts.into_iter().all(is_name)).then(|| base.to_owned())
 }

@@ -82,7 +82,8 @@ fn connect(session: &Session, task: &v1::JoinWorld) -> TaskResult<Arc<dyn Collec
     }
     let members: Result<Vec<SocketAddr>, _> = task.members.iter().map(|member| member.parse()).collect();
     let members = members.map_err(|e| TaskError::internal(format!("a rank's address is not one: {e}")))?;
-    let token: [u8; 32] = task.token.as_slice().try_into().map_err(|_| TaskError::internal("the world's token is not of 32 bytes"))?;
+    let token: [u8; 32] =
+        task.token.as_slice().try_into().map_err(|_| TaskError::internal("the world's token is not of 32 bytes"))?;
     let (rank, generation) = (task.rank as usize, task.generation);
     Ok(Arc::new(session.listener.connect(token, generation, rank, &members, CONNECT_DEADLINE, EXCHANGE_TIMEOUT)?))
 }

@@ -27,6 +27,15 @@ impl TaskError {
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self { kind: FailureKind::Internal, message: message.into() }
     }
+
+    /// A broken invariant, caught so that the coordinator hears of it.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Self::internal(format!(
+            "a defect of artel: {}; please report it with the worker's log",
+            said.unwrap_or("a panic without words")
+        ))
+    }
 }
 
 impl From<artel_common::Error> for TaskError {
@@ -79,7 +88,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(threads: Option<usize>, spec: RunSpec, store: Store, listener: TcpListenerHandle, runtime: tokio::runtime::Handle) -> Self {
+    pub(crate) fn new(
+        threads: Option<usize>,
+        spec: RunSpec,
+        store: Store,
+        listener: TcpListenerHandle,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
         Self {
             threads,
             spec,
@@ -157,7 +172,8 @@ impl Session {
         }
         let manifest: Option<ModelManifest> = self.wait(self.store.get_json(layout::MODEL_MANIFEST))?;
         let manifest = manifest.ok_or_else(|| TaskError::internal("the store has no base model yet"))?;
-        let scratch = tempfile::tempdir().map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
+        let scratch = tempfile::tempdir()
+            .map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
         let path: PathBuf = scratch.path().join("base");
         self.wait(model_files::fetch_model(&manifest, &self.store, &path))?;
         let folder = Arc::new(ModelFolder::open(&path).map_err(|e| {

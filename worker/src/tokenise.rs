@@ -18,7 +18,8 @@ pub(crate) fn tokenise(session: &mut Session, task: &v1::Tokenise) -> TaskResult
     let tokenizer = session.tokenizer()?;
     let rows = session.rows(&split, task.index as usize)?;
     let (query, passage) = session.prompts()?;
-    let prompts: Vec<&Prompt> = std::iter::once(&query).chain(std::iter::repeat_n(&passage, split.num_columns as usize - 1)).collect();
+    let prompts: Vec<&Prompt> =
+        std::iter::once(&query).chain(std::iter::repeat_n(&passage, split.num_columns as usize - 1)).collect();
     let table = table(&tokenizer, &rows, &prompts, session.num_threads(session.spec.workers.count))?;
     let bytes = table.to_bytes();
     let digest = artel_common::digest::Digest::of(&bytes);

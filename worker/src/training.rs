@@ -22,7 +22,8 @@ pub(crate) fn train(world: &mut World, task: &v1::Train, report: &Reporter) -> T
     for step in task.from_step..task.to_step {
         let begun = Instant::now();
         let rate = learning_rate(world, step);
-        let at = world.schedule.batches(step).ok_or_else(|| TaskError::internal(format!("the plan has no update {}", step + 1)))?;
+        let at =
+            world.schedule.batches(step).ok_or_else(|| TaskError::internal(format!("the plan has no update {}", step + 1)))?;
         let plan = &world.plans[at.epoch as usize];
         let batches: Vec<&[u32]> = (at.first..at.first + at.count).map(|batch| plan.batch(batch as usize)).collect();
         let num_pairs: usize = batches.iter().map(|batch| batch.len()).sum();

@@ -61,13 +61,9 @@ fn plan_lines(spec: &RunSpec, split: &Split) -> Result<Vec<String>, Failure> {
     for warning in &split.warnings {
         output::talk(&format!("warning: {warning}"));
     }
-    let rows = format!(
-        "rows       {} to train on, {} to measure on: {}",
-        count(split.train.len() as u64),
-        count(split.test.len() as u64),
-        split.report.split
-    );
-    let mut lines = vec![rows];
+    let (rows, tests) = (count(split.train.len() as u64), count(split.test.len() as u64));
+    let mut lines =
+        vec![format!("rows       {rows} to train on, {tests} to measure on"), format!("split      {}", split.report.split)];
     lines.extend(left_out(&split.report));
     lines.push(format!(
         "batches    {} an epoch of up to {fullest} rows, {} rows left out of the first",

@@ -9,10 +9,10 @@ use artel_common::store::Store;
 use tokio::sync::mpsc;
 
 use super::spec::{SpecArgs, at_least_one};
-use crate::engine::{self, CoordinatorOptions, RunError};
 use crate::failure::Failure;
 use crate::signals::stop_switch;
 use crate::view::View;
+use artel_coordinator::{CoordinatorOptions, RunError};
 
 /// Events on their way out; a coordinator that says more waits.
 const EVENTS_BOUND: usize = 1024;
@@ -68,9 +68,12 @@ async fn serve(loaded: LoadedSpec, store: &Store, args: &Args, view: &mut View) 
         supervised: args.supervised,
         model_folder: made.as_ref().map(|folder| folder.path().to_path_buf()),
     };
+    for message in options.spec.warnings.clone() {
+        view.own_event(&Event::Warning { message })?;
+    }
     let (events, mut inbox) = mpsc::channel(EVENTS_BOUND);
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
-    let mut serving = std::pin::pin!(engine::serve(options, events, stop));
+    let mut serving = std::pin::pin!(artel_coordinator::serve(options, events, stop));
     let result = loop {
         tokio::select! {
             biased;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::spec::at_least_one;
-use crate::engine::Embedder;
+use crate::embed::{Embedder, Kind};
 use crate::failure::Failure;
 use crate::npy;
 
@@ -36,8 +36,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Failure::data(format!("{}:{line}: not UTF-8 text", args.input.display()))
     })?;
     let texts: Vec<&str> = text.lines().collect();
-    let embedder = Embedder::open(&args.model, args.max_seq_length, args.threads)?;
+    let embedder = Embedder::open(&args.model, args.max_seq_length, args.threads.unwrap_or_else(super::cores))?;
     let mut writer = npy::Writer::create(&args.output, texts.len(), embedder.dim())?;
-    writer.push(&embedder.encode(&texts)?)?;
+    writer.push(&embedder.encode("encode", Kind::Text, &texts)?)?;
     writer.finish()
 }

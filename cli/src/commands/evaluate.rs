@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use artel_common::records::Metrics;
+use artel_trainer::collective::Solo;
+use artel_trainer::evaluate::{EvalTexts, Vectors, measure};
 
 use super::spec::at_least_one;
-use crate::engine::{Embedder, Vectors};
+use crate::embed::{Embedder, Kind};
 use crate::failure::Failure;
-use crate::measure::measure;
-use crate::pairs::RetrievalSet;
+use crate::pairs::read_texts;
 use crate::{npy, output, table};
 
 /// Measure a model, or given vectors, on question-passage pairs
@@ -43,20 +44,28 @@ pub struct Args {
     json: bool,
 }
 
+/// Vectors that a file or a model gave.
+struct Given {
+    hidden: usize,
+    queries: Vec<f32>,
+    corpus: Vec<f32>,
+}
+
 /// Measures and prints.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let set = RetrievalSet::read(&args.pairs, args.corpus.as_deref())?;
-    let vectors = match (&args.model, &args.query_vectors, &args.corpus_vectors) {
-        (None, Some(queries), Some(corpus)) => given(&set, queries, corpus)?,
-        (Some(model), _, _) => Embedder::open(model, args.max_seq_length, args.threads)?.encode_set(&set)?,
+    let threads = args.threads.unwrap_or_else(super::cores);
+    let (texts, num_lines) = read_texts(&args.pairs, args.corpus.as_deref())?;
+    let given = match (&args.model, &args.query_vectors, &args.corpus_vectors) {
+        (None, Some(queries), Some(corpus)) => from_files(&texts, num_lines, queries, corpus)?,
+        (Some(model), _, _) => encoded(&texts, &Embedder::open(model, args.max_seq_length, threads)?)?,
         _ => return Err(Failure::usage("give --model, or --query-vectors and --corpus-vectors")),
     };
-    let dims = if args.dims.is_empty() { vec![vectors.dim] } else { args.dims.clone() };
-    if let Some(dim) = dims.iter().find(|dim| **dim > vectors.dim) {
-        return Err(Failure::usage(format!("--dims {dim} is wider than the vectors, which have {} columns", vectors.dim)));
+    let dims = if args.dims.is_empty() { vec![given.hidden] } else { args.dims.clone() };
+    if let Some(dim) = dims.iter().find(|dim| **dim > given.hidden) {
+        return Err(Failure::usage(format!("--dims {dim} is wider than the vectors, which have {} columns", given.hidden)));
     }
-    let metrics = measure(&set, &vectors, &dims, args.threads.unwrap_or_else(super::cores))?;
-    print(&metrics, args.json)
+    let vectors = Vectors { hidden: given.hidden, queries: &given.queries, corpus: &given.corpus };
+    print(&measure(&texts, &vectors, &dims, &Solo::new(), threads)?, args.json)
 }
 
 fn print(metrics: &Metrics, json: bool) -> Result<(), Failure> {
@@ -67,16 +76,23 @@ fn print(metrics: &Metrics, json: bool) -> Result<(), Failure> {
     output::data(table::single(metrics).trim_end())
 }
 
+/// What the model makes of both sides.
+fn encoded(texts: &EvalTexts, model: &Embedder) -> Result<Given, Failure> {
+    let queries = model.encode("questions", Kind::Query, &texts.queries)?;
+    let corpus = model.encode("passages", Kind::Passage, &texts.corpus)?;
+    Ok(Given { hidden: model.dim(), queries, corpus })
+}
+
 /// Vectors as they stand in two files; a document has the row of the line that it first stood on.
-fn given(set: &RetrievalSet, queries: &Path, corpus: &Path) -> Result<Vectors, Failure> {
+fn from_files(texts: &EvalTexts, num_lines: usize, queries: &Path, corpus: &Path) -> Result<Given, Failure> {
     let wanted = |path: &Path, rows: usize, lines: usize| match rows == lines {
         true => Ok(()),
         false => Err(Failure::data(format!("{} has {rows} rows for {lines} lines: row i must be line i", path.display()))),
     };
     let query = npy::read(queries)?;
-    wanted(queries, query.rows, set.queries.len())?;
+    wanted(queries, query.rows, texts.queries.len())?;
     let document = npy::read(corpus)?;
-    wanted(corpus, document.rows, set.num_lines)?;
+    wanted(corpus, document.rows, num_lines)?;
     if query.columns != document.columns {
         let (a, b) = (query.columns, document.columns);
         return Err(Failure::data(format!(
@@ -85,7 +101,7 @@ fn given(set: &RetrievalSet, queries: &Path, corpus: &Path) -> Result<Vectors, F
             corpus.display()
         )));
     }
-    let dim = query.columns;
-    let rows = set.document_lines.iter().flat_map(|line| &document.values[line * dim..(line + 1) * dim]);
-    Ok(Vectors { documents: rows.copied().collect(), queries: query.values, dim })
+    let hidden = query.columns;
+    let rows = texts.corpus_rows.iter().flat_map(|line| &document.values[line * hidden..(line + 1) * hidden]);
+    Ok(Given { hidden, corpus: rows.copied().collect(), queries: query.values })
 }

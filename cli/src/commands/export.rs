@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use artel_common::digest::Digest;
 use artel_common::exit::Exit;
 use artel_common::layout;
-use artel_common::records::{ModelFile, ModelManifest};
+use artel_common::records::{ExportManifest, ModelFile};
 use artel_common::store::Store;
 
 use crate::failure::Failure;
@@ -33,7 +33,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 async fn export(args: &Args) -> Result<(), Failure> {
     let store = Store::open(&args.store)?;
-    let manifest: Option<ModelManifest> = store.get_json(layout::EXPORT_MANIFEST).await?;
+    let manifest: Option<ExportManifest> = store.get_json(layout::EXPORT_MANIFEST).await?;
     let manifest = manifest.ok_or_else(|| {
         let message = format!("{} holds no exported model; `artel status` says how far its run has come", store.url());
         Failure::new(Exit::Store, message)

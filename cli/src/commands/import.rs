@@ -84,7 +84,8 @@ fn lines(manifest: &DatasetManifest, url: &str) -> Vec<String> {
         format!("store      {url}"),
         format!("read       {} rows of {} files", count(import.rows_read), import.files.len()),
         format!("train      {} rows", count(manifest.train.num_rows)),
-        format!("test       {} rows: {}", count(manifest.test.num_rows), import.split),
+        format!("test       {} rows", count(manifest.test.num_rows)),
+        format!("split      {}", import.split),
     ];
     lines.extend(left_out(import));
     lines

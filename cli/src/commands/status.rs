@@ -2,7 +2,7 @@
 
 use artel_common::event::Stage;
 use artel_common::layout;
-use artel_common::records::{DatasetManifest, Report};
+use artel_common::records::{DatasetManifest, Report, RunRecord};
 use artel_common::store::Store;
 use serde::Serialize;
 
@@ -48,9 +48,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 async fn read(url: &str) -> Result<Status, Failure> {
     let store = Store::open(url)?;
-    let run: Option<serde_json::Value> = store.get_json(layout::RUN).await?;
+    let run: Option<RunRecord> = store.get_json(layout::RUN).await?;
     let dataset: Option<DatasetManifest> = store.get_json(layout::DATASET_MANIFEST).await?;
     let model = store.get_opt(layout::MODEL_MANIFEST).await?.is_some();
+    let tokens = store.get_opt(layout::TOKENS_MANIFEST).await?.is_some();
     let base = store.get_opt(&layout::evaluation(0)).await?.is_some();
     let export = store.get_opt(layout::EXPORT_MANIFEST).await?.is_some();
     let report: Option<Report> = store.get_json(layout::REPORT).await?;
@@ -64,12 +65,13 @@ async fn read(url: &str) -> Result<Status, Failure> {
         (export, Stage::Export),
         (last.is_some(), Stage::Train),
         (base, Stage::EvaluateBase),
+        (tokens, Stage::Tokenise),
         (dataset.is_some(), Stage::Split),
         (model, Stage::Import),
     ];
     Ok(Status {
         store: store.url().to_owned(),
-        name: run.as_ref().and_then(name_of),
+        name: run.as_ref().map(|run| run.spec.run.name.clone()),
         reached: reached.into_iter().find(|(there, _)| *there).map(|(_, stage)| stage),
         train_rows: dataset.as_ref().map(|dataset| dataset.train.num_rows),
         test_rows: dataset.as_ref().map(|dataset| dataset.test.num_rows),
@@ -77,12 +79,6 @@ async fn read(url: &str) -> Result<Status, Failure> {
         loss: last.map(|(_, loss)| loss),
         report,
     })
-}
-
-/// The run's name, in its record or in the spec that the record holds.
-fn name_of(run: &serde_json::Value) -> Option<String> {
-    let places = ["/name", "/run/name", "/spec/run/name"];
-    places.iter().find_map(|place| run.pointer(place)?.as_str()).map(str::to_owned)
 }
 
 /// Step and loss of the log's last whole line.

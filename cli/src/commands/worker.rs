@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::spec::at_least_one;
-use crate::engine::{self, RunError, WorkerOptions};
 use crate::failure::Failure;
 use crate::signals::stop_switch;
+use artel_worker::{RunError, WorkerOptions};
 
 /// Start a worker; it waits for its coordinator and ends when the run does
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             supervised: args.supervised,
             allow_insecure: args.allow_insecure,
         };
-        engine::run(options, stop).await.map_err(|RunError { message, exit }| match *asked.borrow() {
+        artel_worker::run(options, stop).await.map_err(|RunError { message, exit }| match *asked.borrow() {
             Some(asked) => Failure::new(asked.exit(), message),
             None => Failure::new(exit, message),
         })

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A file as `numpy.save` of NumPy 2.1 wrote it for `np.array([[1, 2.5], [-3, 0]], "<f4")`.
+/// A file as `numpy.save` of NumPy 2.4.6 wrote it for `np.array([[1, 2.5], [-3, 0]], "<f4")`.
 fn numpy_file() -> Vec<u8> {
     let mut bytes = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }".to_vec();
     bytes.resize(127, b' ');

@@ -163,7 +163,8 @@ impl Supervision {
                 self.deadline = None;
                 vec![Order::StartWorkers(url)]
             }
-            Event::Failed { message, exit_code } => {
+            // A coordinator that was told to stop says that it was, which is no news.
+            Event::Failed { message, exit_code } if matches!(self.phase, Phase::Running | Phase::Ending) => {
                 self.failed.get_or_insert((message, exit_code));
                 Vec::new()
             }

@@ -1,5 +1,6 @@
 //! How a run shows itself while it goes on: JSON lines on stdout, or talk on stderr — live on a terminal, plain in a pipe.
 
+mod counter;
 mod live;
 mod plain;
 
@@ -8,6 +9,7 @@ use std::io::IsTerminal as _;
 use artel_common::clock;
 use artel_common::event::{Event, Stage};
 
+pub use self::counter::Counter;
 use self::live::Live;
 use self::plain::Plain;
 use crate::failure::Failure;

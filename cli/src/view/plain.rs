@@ -72,7 +72,7 @@ fn quiet(last: Option<Duration>, now: Duration) -> bool {
 }
 
 /// `, 12.3 rows/s, 4 s left`, as far as it is known.
-fn pace_words(pace: &Pace, unit: &str, total: u64) -> String {
+pub(super) fn pace_words(pace: &Pace, unit: &str, total: u64) -> String {
     let rate = pace.per_second().map_or(String::new(), |rate| format!(", {} {unit}/s", text::rate(rate)));
     let left = pace.seconds_left(total).filter(|_| total > 0);
     format!("{rate}{}", left.map_or(String::new(), |left| format!(", {} left", text::duration(left))))

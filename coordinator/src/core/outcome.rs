@@ -12,7 +12,8 @@ use super::Core;
 impl Core {
     /// The report as far as it is known; `weights_digest` is there once the model is exported.
     pub(super) fn report(&self, weights_digest: Option<Digest>, now: Duration) -> Report {
-        let mut wall: BTreeMap<String, f64> = self.wall.iter().map(|(name, wall)| ((*name).to_owned(), wall.as_secs_f64())).collect();
+        let mut wall: BTreeMap<String, f64> =
+            self.wall.iter().map(|(name, wall)| ((*name).to_owned(), wall.as_secs_f64())).collect();
         if let Some((stage, since)) = self.stage {
             *wall.entry(stage.name().to_owned()).or_default() += now.saturating_sub(since).as_secs_f64();
         }
@@ -28,7 +29,12 @@ impl Core {
             run_digest: prepared.map_or_else(|| Digest::of(b""), |prepared| prepared.run_digest.clone()),
             before: self.before.clone().unwrap_or_default(),
             after: exported.map(|evaluation| evaluation.metrics.clone()).unwrap_or_default(),
-            measured_on: if on_train { "the training pairs (test = \"train\"): not a measure of unseen questions" } else { "test pairs" }.into(),
+            measured_on: if on_train {
+                "the training pairs (test = \"train\"): not a measure of unseen questions"
+            } else {
+                "test pairs"
+            }
+            .into(),
             steps: self.step,
             exported_step: exported.map_or(0, |evaluation| evaluation.step),
             weights_digest: weights_digest.unwrap_or_else(|| Digest::of(b"")),

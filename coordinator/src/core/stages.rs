@@ -148,7 +148,8 @@ impl Core {
         let digests = task.digests.len();
         let Some(Some(outcome)) = self.world_task.take().map(|task| task.rank0) else { return };
         if digests > 1 {
-            let message = format!("the ranks' parameters differ after step {}: this is a defect or a broken machine; run again", self.step);
+            let message =
+                format!("the ranks' parameters differ after step {}: this is a defect or a broken machine; run again", self.step);
             return self.fail(Failure { exit: Exit::Internal, message }, effects);
         }
         self.world_next(outcome, now, effects);
@@ -223,7 +224,8 @@ impl Core {
         let Some(measured) = self.evaluations.last().cloned() else { return };
         let Some(metric) = self.prepared.as_ref().map(|prepared| prepared.best_metric.clone()) else { return };
         let value = |evaluation: &Evaluation| evaluation.metrics.get(&metric).copied().unwrap_or(f64::NEG_INFINITY);
-        let is_best = !self.spec.train.load_best_model_at_end || self.best.as_ref().is_none_or(|best| value(&measured) > value(best));
+        let is_best =
+            !self.spec.train.load_best_model_at_end || self.best.as_ref().is_none_or(|best| value(&measured) > value(best));
         if is_best {
             self.best = Some(measured);
         }

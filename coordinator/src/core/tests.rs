@@ -120,7 +120,9 @@ impl Run {
                 Outcome::Trained(v1::Trained { to_step: train.to_step, losses, params_digest: "same".into() })
             }
             Kind::KeepWeights(keep) => {
-                self.kept.push(keep.step);
+                if self.kept.last() != Some(&keep.step) {
+                    self.kept.push(keep.step);
+                }
                 Outcome::Kept(v1::Kept {})
             }
             Kind::Export(export) => {
@@ -141,7 +143,8 @@ impl Run {
                 self.tell(Input::Committed);
                 continue;
             }
-            let next = ["worker-1", "worker-2"].into_iter().find_map(|id| self.core.assignment(id).cloned().map(|task| (id, task)));
+            let next =
+                ["worker-1", "worker-2"].into_iter().find_map(|id| self.core.assignment(id).cloned().map(|task| (id, task)));
             let Some((id, task)) = next else { return };
             let result = self.perform(task.kind.unwrap());
             self.tell(Input::Done { worker: id.into(), task: task.task_id, result: result.clone() });
@@ -170,7 +173,8 @@ fn a_run_from_beginning_to_end() {
         .collect();
     use Stage::*;
     assert_eq!(stages, [Import, Tokenise, EvaluateBase, Train, Evaluate, Train, Evaluate, Train, Evaluate, Export, Report]);
-    let report = run.effects.iter().find_map(|effect| if let Effect::CommitReport(report, _) = effect { Some(report) } else { None });
+    let report =
+        run.effects.iter().find_map(|effect| if let Effect::CommitReport(report, _) = effect { Some(report) } else { None });
     let report = report.unwrap();
     assert_eq!((report.steps, report.exported_step, report.evaluations.len()), (5, 4, 4));
     assert_eq!(report.after["dim_16_cosine_ndcg@10"], 0.6);
