@@ -27,8 +27,8 @@ fn one_digest_for_all() {
         ("four", 4, 1, ""),
         ("threads", 1, 2, ""),
         ("two-by-two", 2, 2, ""),
-        ("two-passes", 1, 1, "memory_limit = 1"),
-        ("two-passes-by-two", 2, 2, "memory_limit = 1"),
+        ("two-passes", 1, 1, "memory_limit = \"1MB\""),
+        ("two-passes-by-two", 2, 2, "memory_limit = \"1MB\""),
     ] {
         assert_eq!(digest(&sandbox, name, workers, threads, memory, ""), first, "{name}");
     }

@@ -68,7 +68,8 @@ fn shown(path: &Path) -> String {
 
 fn is_test_file(path: &Path) -> bool {
     let relative = path.strip_prefix(root()).unwrap_or(path);
-    relative.file_name().is_some_and(|name| name == "tests.rs") || relative.components().any(|part| part.as_os_str() == "tests")
+    relative.file_name().is_some_and(|name| name == "tests.rs" || name == "testing.rs")
+        || relative.components().any(|part| part.as_os_str() == "tests")
 }
 
 fn read(path: &Path) -> String {

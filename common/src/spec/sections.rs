@@ -17,7 +17,7 @@ const STRATEGIES: &[(&str, Strategy)] =
 const PRECISIONS: &[(&str, Precision)] = &[("f32", Precision::F32), ("fp32", Precision::F32), ("float32", Precision::F32)];
 const DEVICES: &[(&str, DeviceKind)] = &[("cpu", DeviceKind::Cpu)];
 /// The least memory that a worker can be given: a smaller figure is a slip of the pen.
-const LEAST_MEMORY: u64 = 64_000_000;
+const LEAST_MEMORY: u64 = 1_000_000;
 
 /// Reads every section; where a value is wrong its default stands, and the reader has the problem.
 pub fn read(reader: &mut Reader<'_, '_>, default_name: &str) -> RunSpec {

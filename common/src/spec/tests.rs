@@ -147,7 +147,7 @@ fn wrong_values() {
         ("[workers]\ndevice = \"cuda\"", "CPU alone"),
         ("[workers]\ndevice = \"auto\"", "CPU alone"),
         ("[workers]\nmemory_limit = \"2 apples\"", "\"2GB\""),
-        ("[workers]\nmemory_limit = 2", "at least 64 MB"),
+        ("[workers]\nmemory_limit = 2", "at least 1 MB"),
     ];
     for (lines, piece) in cases {
         let found = problems(&train(lines));
@@ -189,7 +189,7 @@ fn warnings() {
         ("learning_rate = 0.01", "far above"),
     ];
     for (lines, piece) in cases {
-        let (_, found) = RunSpec::parse(&train(lines), "s.toml").expect(lines);
+        let (_, found) = RunSpec::parse(&train(lines).replace("artel:toy", "model"), "s.toml").expect(lines);
         assert!(found.len() == 1 && found[0].contains(piece) && found[0].starts_with("s.toml:"), "{lines}\n{found:#?}");
     }
 }

@@ -45,7 +45,7 @@ impl JsonlReader {
             bytes_done: 0,
             buffer: Vec::new(),
         };
-        while reader.peeked.len() < MAX_PEEKED_ROWS && reader.bytes_done < MAX_PEEKED_BYTES {
+        while reader.peeked.len() < MAX_PEEKED_ROWS && (reader.bytes_done < MAX_PEEKED_BYTES || reader.columns.is_empty()) {
             let Some((line, object)) = reader.read_object()? else { break };
             if reader.peeked.is_empty() && reader.buffer.trim_ascii_start().starts_with(b"[") {
                 return Err(Error::Data(format!("{file} is a JSON array; write JSON Lines, one object a line")));

@@ -1,3 +1,5 @@
+//! Files of each format, good and bad.
+
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;

@@ -1,3 +1,5 @@
+//! Rows from files: columns, ids, counts.
+
 use super::*;
 
 const GENERATED: &str = "Unnamed: 0,Text Chunk,Question,Answer\n\

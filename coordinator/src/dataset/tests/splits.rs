@@ -1,3 +1,5 @@
+//! Splits that share nothing, and what a test file shares.
+
 use std::collections::HashSet;
 
 use artel_common::layout;
