@@ -6,7 +6,7 @@
 //! its rows out, and goes on with the rest. Unlike theirs no row ever comes twice in an epoch, a batch that has no negatives
 //! (one row of two columns) is left out, since its loss is zero, and the number of batches is known before the first.
 //!
-//! Theirs walks over all waiting rows for each batch, which takes a day where half the rows share a question. Here a row that
+//! Theirs walks over all waiting rows for each batch: rows times batches where half the rows share a question. Here a row that
 //! has to wait is parked with one of the texts it waits for: of a text only its first waiting row can come next, and none while
 //! the text is in the batch. So a batch costs its own rows and the few that move from one text to another.
 
