@@ -67,7 +67,7 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
         .collect::<Result<Vec<_>>>()?;
     let manifest = dataset::commit(&split, store).await?;
     for plan in &plans {
-        store.put(&layout::plan(plan.epoch), plan.to_bytes().into()).await?;
+        store.put(&layout::plan(plan.epoch), plan.to_bytes()).await?;
     }
     let batches = plans.iter().map(|plan| plan.num_batches() as u64).collect();
     let schedule = Schedule::new(batches, spec.train.gradient_accumulation_steps as u64, spec.train.max_steps);

@@ -1,5 +1,7 @@
 //! The data set's stages on real pairs: MedQuAD, 8,000 to train on and 2,000 to measure on.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Bad input gets one clear error, a documented exit code, and leaves nothing half-done.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 use std::path::Path;
 
 use artel_tests::{Outcome, Sandbox};

@@ -1,5 +1,7 @@
 //! SAME-1 to SAME-3: the weights do not depend on who computes them, nor on how much memory they have.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 use artel_tests::Sandbox;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_artel-under-test");

@@ -137,7 +137,7 @@ fn follows_name(chars: &[char], at: usize) -> bool {
     // `br"..."` and `cr"..."` are raw texts too: their first letter is no name.
     let before = |back: usize| at.checked_sub(back).map(|i| chars[i]);
     let in_name = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    in_name(before(1)) && !(matches!(before(1), Some('b' | 'c')) && !in_name(before(2)))
+    in_name(before(1)) && (in_name(before(2)) || !matches!(before(1), Some('b' | 'c')))
 }
 
 /// How many `#` open the raw text that begins here, if one does.

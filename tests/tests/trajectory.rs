@@ -1,6 +1,8 @@
 //! Whole updates against values made with PyTorch: loss, gradient norm and movement over 20 steps, and one batch over
 //! two ranks. ARTEL_SHARED names the golden values, ARTEL_MINILM the model.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

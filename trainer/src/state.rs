@@ -19,7 +19,7 @@ impl InplaceOp1 for Take<'_> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, _layout: &Layout) -> candle_core::Result<()> {
         let CpuStorage::F32(values) = storage else { candle_core::bail!("take wants an f32 tensor") };
         let mut taken = self.0.lock().expect("locked once, by this very call");
-        std::mem::swap(values, &mut *taken);
+        std::mem::swap(values, *taken);
         Ok(())
     }
 }

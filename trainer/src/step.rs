@@ -65,6 +65,9 @@ pub struct Trainer {
     pub state: TrainState,
 }
 
+/// Activations of a micro-batch, if they were kept; the backward takes them.
+type Kept = Mutex<Option<Activations>>;
+
 /// A micro-batch of this rank's slice.
 struct Micro {
     leaf: usize,
@@ -209,7 +212,7 @@ impl Trainer {
     }
 
     /// Embeds the slice: [rows of the slice, C, h], and the activations that were kept.
-    fn embed(&self, slice: &Slice) -> Result<(Vec<f32>, Vec<Mutex<Option<Activations>>>)> {
+    fn embed(&self, slice: &Slice) -> Result<(Vec<f32>, Vec<Kept>)> {
         let dropout = self.dropout();
         let parts = map_ordered(slice.micros.len(), self.settings.threads, |index| {
             let micro = &slice.micros[index];
@@ -284,13 +287,7 @@ impl Trainer {
     }
 
     /// Goes back through every micro-batch of the slice, leaf by leaf, and sums over the fixed tree: [total].
-    fn go_back(
-        &self,
-        slice: &Slice,
-        activations: Vec<Mutex<Option<Activations>>>,
-        d_embeddings: &[f32],
-        num_columns: usize,
-    ) -> Result<Vec<f32>> {
+    fn go_back(&self, slice: &Slice, activations: Vec<Kept>, d_embeddings: &[f32], num_columns: usize) -> Result<Vec<f32>> {
         let forest = Forest::new(self.settings.num_leaves);
         let total = self.encoder.layout().total;
         let first_row = slice.leaves[slice.mine.start].rows.start;
@@ -307,7 +304,7 @@ impl Trainer {
             forest.add(leaf, into_values(grad)?);
             Ok(())
         })?;
-        Ok(self.collective.tree_all_reduce(self.settings.num_leaves, forest.into_nodes())?)
+        self.collective.tree_all_reduce(self.settings.num_leaves, forest.into_nodes())
     }
 
     fn go_back_micro(&self, micro: &Micro, kept: Option<Activations>, d_micro: &[f32], grad: &Tensor) -> Result<()> {

@@ -141,7 +141,7 @@ impl Forest {
                     }
                 }
             };
-            let (mut left, right) = if node.index % 2 == 0 { (values, other) } else { (other, values) };
+            let (mut left, right) = if node.index.is_multiple_of(2) { (values, other) } else { (other, values) };
             assert_eq!(left.len(), right.len(), "siblings of one tree have one length");
             left.iter_mut().zip(&right).for_each(|(left, right)| *left += right);
             self.lock().spare.push(right);

@@ -203,11 +203,14 @@ fn layouts() {
     assert_eq!(import("m", old.path()).expect("a model").0.files.len(), 4);
 }
 
+/// Method, path, and the token that was sent.
+type Request = (String, String, Option<String>);
+
 /// A server that speaks the hub's paths; large files are a redirect to another host, as on the hub.
 struct HubServer {
     address: SocketAddr,
     /// Method, path and Authorization of each request.
-    log: Arc<Mutex<Vec<(String, String, Option<String>)>>>,
+    log: Arc<Mutex<Vec<Request>>>,
 }
 
 /// How the server misbehaves.

@@ -38,6 +38,9 @@ enum Fault {
     OutOfStep(String),
 }
 
+/// Nodes of the summation tree with their values.
+type Nodes = Vec<(NodeId, Vec<f32>)>;
+
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -136,7 +139,7 @@ impl TcpCollective {
     /// Sums this rank's range over all ranks' nodes.
     fn reduce(&self, num_leaves: usize, nodes: &[(NodeId, Vec<f32>)], len: usize) -> Result<Vec<f32>> {
         let own = self.range(len, self.rank);
-        let received: Vec<Mutex<Vec<(NodeId, Vec<f32>)>>> = self.streams.iter().map(|_| Mutex::default()).collect();
+        let received: Vec<Mutex<Nodes>> = self.streams.iter().map(|_| Mutex::default()).collect();
         let body = |peer: usize| Body::Floats(nodes.iter().map(|node| &node.1[self.range(len, peer)]).collect());
         self.exchange(Op::Reduce, body, |peer, stream, got| {
             let ids = maximal_nodes(num_leaves, rank_leaves(num_leaves, peer, self.streams.len()));
