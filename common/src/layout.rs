@@ -51,7 +51,7 @@ pub fn evaluation_csv(dim: usize) -> String {
     format!("eval/Information-Retrieval_evaluation_dim_{dim}_results.csv")
 }
 
-/// The loss and learning rate of each logged step, one JSON object a line.
+/// The logged steps, one JSON object a line; put anew when a span of training ends.
 pub const STEPS: &str = "metrics/steps.jsonl";
 
 /// A file of the exported model folder.

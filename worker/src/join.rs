@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artel_common::plan::EpochPlan;
-use artel_common::records::TokensManifest;
+use artel_common::records::{Evaluation, TokensManifest};
 use artel_common::schedule::Schedule;
 use artel_common::spec::{LossKind, RunSpec};
 use artel_common::{layout, memory};
@@ -42,6 +42,10 @@ pub(crate) struct World {
     pub queries: TokenTexts,
     pub corpus: TokenTexts,
     pub dims: Vec<usize>,
+    /// What was measured so far.
+    pub evaluations: Vec<Evaluation>,
+    /// The logged steps, one JSON object a line.
+    pub steps: String,
 }
 
 /// Joins the world that the coordinator formed.
@@ -73,7 +77,23 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(W
     let trainer = Trainer::new(encoder, settings, collective, state);
     let rank = task.rank as usize;
     let warnings = folder.warnings.clone();
-    Ok((World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims }, v1::Joined { plan, warnings }))
+    Ok((
+        World {
+            spec,
+            rank,
+            trainer,
+            table,
+            plans,
+            schedule,
+            eval_texts,
+            queries,
+            corpus,
+            dims,
+            evaluations: Vec::new(),
+            steps: String::new(),
+        },
+        v1::Joined { plan, warnings },
+    ))
 }
 
 fn connect(session: &Session, task: &v1::JoinWorld) -> TaskResult<Arc<dyn Collective>> {

@@ -3,6 +3,7 @@
 //! It must never decide who does what: the coordinator says so.
 
 mod client;
+mod evaluations;
 mod export;
 mod join;
 mod session;

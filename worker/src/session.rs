@@ -13,7 +13,7 @@ use artel_trainer::collective::TcpListenerHandle;
 use artel_trainer::model::{ModelFolder, Prompt, Tokenizer};
 
 use crate::join::World;
-use crate::{export, join, tokenise, training};
+use crate::{evaluations, export, join, tokenise, training};
 
 /// Why a task failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -119,8 +119,16 @@ impl Session {
                 self.world = Some(world);
                 Ok(Outcome::Joined(joined))
             }
-            Kind::Evaluate(_) => training::evaluate(self.world()?, report).map(Outcome::Evaluated),
-            Kind::Train(train) => training::train(self.world()?, &train, report).map(Outcome::Trained),
+            Kind::Evaluate(_) => {
+                let evaluated = training::evaluate(self.world()?, report)?;
+                evaluations::put_csv(self)?;
+                Ok(Outcome::Evaluated(evaluated))
+            }
+            Kind::Train(train) => {
+                let trained = training::train(self.world()?, &train, report)?;
+                evaluations::put_steps(self)?;
+                Ok(Outcome::Trained(trained))
+            }
             Kind::KeepWeights(keep) => export::keep(self, keep.step).map(|()| Outcome::Kept(v1::Kept {})),
             Kind::Export(task) => export::export(self, &task).map(Outcome::Exported),
             Kind::Stop(_) => Err(TaskError::internal("a stop is not a task")),

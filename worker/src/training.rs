@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use artel_common::records::Evaluation;
 use artel_proto::v1::{self, report_request::Report};
 use artel_trainer::encode::Encoding;
 use artel_trainer::evaluate;
@@ -31,6 +32,10 @@ pub(crate) fn train(world: &mut World, task: &v1::Train, report: &Reporter) -> T
         losses.push(outcome.loss);
         let done = step + 1;
         if world.rank == 0 && done % world.spec.train.logging_steps.max(1) == 0 {
+            let line = serde_json::json!({
+                "step": done, "loss": outcome.loss, "grad_norm": outcome.grad_norm, "learning_rate": rate, "epoch": world.schedule.epoch_at(done)
+            });
+            world.steps.push_str(&format!("{line}\n"));
             report(Report::Step(v1::StepReport {
                 step: done,
                 loss: outcome.loss,
@@ -74,5 +79,8 @@ pub(crate) fn evaluate(world: &mut World, report: &Reporter) -> TaskResult<v1::E
         }
     };
     let metrics = evaluate::evaluate(&encoding, &world.eval_texts, &world.queries, &world.corpus, &world.dims, &progress)?;
+    let step = world.trainer.state.step;
+    let epoch = world.schedule.epoch_at(step);
+    world.evaluations.push(Evaluation { step, epoch, metrics: metrics.clone() });
     Ok(v1::Evaluated { metrics: metrics.into_iter().collect() })
 }
