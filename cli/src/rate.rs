@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Progress of one stage over time.
+/// Progress of one stage over time; a stage may pause and go on, or begin anew.
 #[derive(Debug, Clone)]
 pub struct Pace {
     began: Duration,
@@ -19,11 +19,20 @@ impl Pace {
         Self { began: now, recent: None, per_second: None }
     }
 
-    /// Takes note that `done` units are done.
+    /// The stage goes on after a pause, which does not count.
+    pub fn resume(&mut self, now: Duration) {
+        self.began = now;
+        self.recent = self.recent.map(|(_, done)| (now, done));
+    }
+
+    /// Takes note that `done` units are done; fewer than before mean that the stage began anew.
     pub fn note(&mut self, now: Duration, done: u64) {
-        let (then, before) = self.recent.unwrap_or((self.began, 0));
+        let (then, before) = match self.recent {
+            Some(recent) if recent.1 <= done => recent,
+            _ => (self.began, 0),
+        };
         let seconds = now.saturating_sub(then).as_secs_f64();
-        if done <= before || seconds <= 0.0 {
+        if done == before || seconds <= 0.0 {
             return;
         }
         let latest = (done - before) as f64 / seconds;
@@ -59,5 +68,20 @@ mod tests {
         }
         assert!((pace.per_second().expect("work was noted") - 10.0).abs() < 1e-9);
         assert!((pace.seconds_left(200).expect("work was noted") - 10.0).abs() < 1e-9);
+    }
+
+    /// Goal: pauses do not slow a stage down, and one that begins anew counts from 0. Method: 10 units a second, a pause of
+    /// a minute, 10 units a second again, then the same from 0.
+    #[test]
+    fn pauses_and_beginnings() {
+        let second = Duration::from_secs;
+        let mut pace = Pace::new(second(0));
+        pace.note(second(10), 100);
+        pace.resume(second(70));
+        pace.note(second(80), 200);
+        assert!((pace.seconds_left(300).expect("work was noted") - 10.0).abs() < 1e-9);
+        pace.resume(second(100));
+        pace.note(second(110), 100);
+        assert!((pace.seconds_left(300).expect("work was noted") - 20.0).abs() < 1e-9);
     }
 }

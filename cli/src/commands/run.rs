@@ -94,7 +94,7 @@ pub fn closing(report: &Report, store: &Store) -> Result<(), Failure> {
     lines.extend(table::before_after(&report.before, &report.after).lines().map(str::to_owned));
     lines.push(String::new());
     lines.push(match store.folder() {
-        Some(folder) => format!("model: {}", folder.join(layout::export_file("")).display()),
+        Some(folder) => format!("model: {}", folder.join(layout::export_file("").trim_end_matches('/')).display()),
         None => format!("model: artel export {} --to DIR", shell_word(store.url())),
     });
     lines.iter().try_for_each(|line| output::data(&crate::text::printable(line)))

@@ -1,33 +1,35 @@
 //! Bars on a terminal: one for each stage, with rate and time left.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use artel_common::event::{Event, Stage};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::plain::{step_words, words};
+use super::plain::{pace_words, step_words, words};
 use super::title;
 use crate::rate::Pace;
 use crate::text::{self, printable};
 
-/// The bars.
+/// The bars, one a stage, in the order in which the stages began.
 pub struct Live {
     bars: MultiProgress,
-    current: Option<Current>,
+    stages: HashMap<Stage, Bar>,
+    current: Option<Stage>,
 }
 
-/// The stage that goes on.
-struct Current {
-    stage: Stage,
+/// A stage; training and evaluation come by turns, and each keeps its bar.
+struct Bar {
     bar: ProgressBar,
     pace: Pace,
+    wall_s: f64,
     last_step: Option<String>,
 }
 
 impl Live {
     /// No bar yet.
     pub fn new() -> Self {
-        Self { bars: MultiProgress::new(), current: None }
+        Self { bars: MultiProgress::new(), stages: HashMap::new(), current: None }
     }
 
     /// Shows an event.
@@ -36,8 +38,8 @@ impl Live {
             Event::StageStarted { stage } => self.start(*stage, now),
             Event::Progress { stage, done, total, unit } => self.progress(*stage, *done, *total, unit, now),
             Event::Step { step, total, .. } => {
-                if let Some(current) = &mut self.current {
-                    current.last_step = step_words(event);
+                if let Some(bar) = self.stages.get_mut(&Stage::Train) {
+                    bar.last_step = step_words(event).and_then(|words| Some(words.split_once(": ")?.1.to_owned()));
                 }
                 self.progress(Stage::Train, *step, *total, "steps", now);
             }
@@ -53,49 +55,50 @@ impl Live {
 
     /// Spinners turn.
     pub fn tick(&mut self) {
-        if let Some(current) = &self.current {
-            current.bar.tick();
+        if let Some(bar) = self.current.and_then(|stage| self.stages.get(&stage)) {
+            bar.bar.tick();
         }
     }
 
     /// Leaves what is on the screen.
     pub fn finish(&mut self) {
-        if let Some(current) = self.current.take() {
-            current.bar.abandon();
-        }
+        self.current = None;
+        self.stages.drain().filter(|(_, bar)| !bar.bar.is_finished()).for_each(|(_, bar)| bar.bar.abandon());
     }
 
     fn start(&mut self, stage: Stage, now: Duration) {
-        self.finish();
+        self.current = Some(stage);
+        if let Some(bar) = self.stages.get_mut(&stage) {
+            bar.pace.resume(now);
+            return;
+        }
         let bar = self.bars.add(ProgressBar::no_length().with_style(style("{prefix:14} {spinner} {msg}")));
         bar.set_prefix(title(stage));
-        self.current = Some(Current { stage, bar, pace: Pace::new(now), last_step: None });
+        self.stages.insert(stage, Bar { bar, pace: Pace::new(now), wall_s: 0.0, last_step: None });
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64, unit: &str, now: Duration) {
-        let Some(current) = self.current.as_mut().filter(|current| current.stage == stage) else { return };
-        current.pace.note(now, done);
-        if total > 0 && current.bar.length() != Some(total) {
-            current.bar.set_style(style("{prefix:14} {bar:24} {percent:>3}% {wide_msg}"));
-            current.bar.set_length(total);
+        let Some(Bar { bar, pace, last_step, .. }) = self.stages.get_mut(&stage) else { return };
+        pace.note(now, done);
+        if total > 0 {
+            bar.set_style(style("{prefix:14} {bar:24} {percent:>3}% {wide_msg}"));
+            bar.set_length(total);
         }
-        current.bar.set_position(done);
+        bar.set_position(done);
+        let step = last_step.as_ref().map_or(String::new(), |words| format!(", {words}"));
         let unit = printable(unit);
-        let rate = current.pace.per_second().map_or(String::new(), |rate| format!(", {} {unit}/s", text::rate(rate)));
-        let left = current.pace.seconds_left(total).map_or(String::new(), |left| format!(", {} left", text::duration(left)));
-        let step = current
-            .last_step
-            .as_deref()
-            .and_then(|words| words.split_once(": "))
-            .map_or(String::new(), |(_, w)| format!(", {w}"));
-        current.bar.set_message(format!("{}/{} {unit}{rate}{left}{step}", text::count(done), text::count(total)));
+        let pace = pace_words(pace, &unit, total);
+        bar.set_message(format!("{} of {} {unit}{pace}{step}", text::count(done), text::count(total)));
     }
 
     fn end(&mut self, stage: Stage, wall_s: f64, note: &str) {
-        let Some(current) = self.current.take_if(|current| current.stage == stage) else { return };
-        let words = format!("{:14} {:>9}  {}", title(stage), text::duration(wall_s), printable(note));
-        current.bar.set_style(style("{wide_msg}"));
-        current.bar.finish_with_message(words);
+        let Some(bar) = self.stages.get_mut(&stage) else { return };
+        bar.wall_s += wall_s;
+        let last_step = bar.last_step.as_deref().filter(|_| note.is_empty());
+        let words = printable(last_step.unwrap_or(note));
+        bar.bar.set_style(style("{wide_msg}"));
+        bar.bar.set_message(format!("{:14} {:>9}  {words}", title(stage), text::duration(bar.wall_s)));
+        bar.bar.tick();
     }
 
     fn say(&self, words: &str) {

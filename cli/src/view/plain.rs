@@ -1,5 +1,6 @@
 //! Plain lines for pipes and log files: each stage's beginning and end, and what happens in between now and then.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use artel_common::event::{Event, Stage};
@@ -15,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// What has been said.
 pub struct Plain {
     began: Duration,
-    stage: Option<(Stage, Pace)>,
+    paces: HashMap<Stage, Pace>,
     last_progress: Option<Duration>,
     last_step: Option<Duration>,
 }
@@ -23,27 +24,35 @@ pub struct Plain {
 impl Plain {
     /// A run that begins now.
     pub fn new(now: Duration) -> Self {
-        Self { began: now, stage: None, last_progress: None, last_step: None }
+        Self { began: now, paces: HashMap::new(), last_progress: None, last_step: None }
     }
 
     /// What there is to say about an event.
     pub fn line(&mut self, event: &Event, now: Duration) -> Option<String> {
         let words = match event {
-            Event::StageStarted { stage } => {
-                self.stage = Some((*stage, Pace::new(now)));
-                self.last_progress = Some(now);
-                self.last_step = None;
-                format!("{}: started", title(*stage))
-            }
+            Event::StageStarted { stage } => self.start(*stage, now)?,
             Event::Progress { stage, done, total, unit } => self.progress(*stage, *done, *total, unit, now)?,
             Event::Step { step, total, .. } => self.step(event, *step, *total, now)?,
+            // Steps and evaluations have told of these already, and they come by turns.
+            Event::StageFinished { stage: Stage::Train | Stage::Evaluate, note, .. } if note.is_empty() => return None,
             other => words(other)?,
         };
         Some(format!("[{:>7.1} s] {words}", now.saturating_sub(self.began).as_secs_f64()))
     }
 
+    /// Training and evaluation come by turns: only the first time of each is told.
+    fn start(&mut self, stage: Stage, now: Duration) -> Option<String> {
+        self.last_progress = Some(now);
+        if let Some(pace) = self.paces.get_mut(&stage) {
+            pace.resume(now);
+            return None;
+        }
+        self.paces.insert(stage, Pace::new(now));
+        Some(format!("{}: started", title(stage)))
+    }
+
     fn progress(&mut self, stage: Stage, done: u64, total: u64, unit: &str, now: Duration) -> Option<String> {
-        let (_, pace) = self.stage.as_mut().filter(|(current, _)| *current == stage)?;
+        let pace = self.paces.get_mut(&stage)?;
         pace.note(now, done);
         if quiet(self.last_progress, now) || (stage == Stage::Train && self.last_step.is_some()) {
             return None;
@@ -54,7 +63,7 @@ impl Plain {
     }
 
     fn step(&mut self, event: &Event, step: u64, total: u64, now: Duration) -> Option<String> {
-        let left = self.stage.as_mut().and_then(|(_, pace)| {
+        let left = self.paces.get_mut(&Stage::Train).and_then(|pace| {
             pace.note(now, step);
             pace.seconds_left(total)
         });
