@@ -86,9 +86,8 @@ impl Live {
         }
         bar.set_position(done);
         let step = last_step.as_ref().map_or(String::new(), |words| format!(", {words}"));
-        let unit = printable(unit);
-        let pace = pace_words(pace, &unit, total);
-        bar.set_message(format!("{} of {} {unit}{pace}{step}", text::count(done), text::count(total)));
+        let (shown, speed) = (printable(unit), pace_words(pace, unit, total));
+        bar.set_message(format!("{} of {} {shown}{}{step}", text::count(done), text::count(total), printable(&speed)));
     }
 
     fn end(&mut self, stage: Stage, wall_s: f64, note: &str) {
