@@ -40,14 +40,33 @@ async fn claim(spec: &RunSpec, store: &Store) -> Result<()> {
     }
 }
 
-/// Prepares the run; `tell` hears of stages, progress and warnings.
+/// Gives a claimed store back, so that the same command can be run again once what was wrong is mended. Best effort: the error that led
+/// here is the one that matters. The claim goes last, so that nobody else's manifests are taken away.
+async fn release(store: &Store) {
+    for key in [layout::DATASET_MANIFEST, layout::MODEL_MANIFEST, layout::RUN] {
+        if store.delete(key).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Prepares the run; `tell` hears of stages, progress and warnings. Where that fails the store is nobody's again.
 ///
 /// # Errors
 /// The store, the data or the model is not usable.
 pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Prepared> {
-    let Preparation { spec, folder, store, .. } = preparation;
     tell(Input::Stage(Stage::Import));
-    claim(spec, store).await?;
+    claim(&preparation.spec, &preparation.store).await?;
+    let prepared = fill(preparation, tell).await;
+    if prepared.is_err() {
+        release(&preparation.store).await;
+    }
+    prepared
+}
+
+/// Puts model, data set and plans into the claimed store.
+async fn fill(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Prepared> {
+    let Preparation { spec, folder, store, .. } = preparation;
     let rows = dataset::read_rows(&spec.data, folder, &|done, total| {
         tell(Input::Progress { done, total, unit: "bytes".into() });
     })
@@ -88,14 +107,15 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
 }
 
 async fn import_model(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<ModelManifest> {
-    let base = match &preparation.model_folder {
-        Some(folder) => folder.display().to_string(),
-        None => preparation.spec.model.base.clone(),
-    };
-    let revision = preparation.spec.model.revision.as_deref();
+    let (base, store) = (&preparation.spec.model.base, &preparation.store);
     let progress = |done, total| tell(Input::Progress { done, total, unit: "bytes".into() });
-    let (manifest, warnings) =
-        model_import::import_model(&base, revision, Path::new(&preparation.folder), &preparation.store, &progress).await?;
+    let (manifest, warnings) = match &preparation.model_folder {
+        Some(folder) => model_import::import_folder(folder, base, store, &progress).await?,
+        None => {
+            let revision = preparation.spec.model.revision.as_deref();
+            model_import::import_model(base, revision, Path::new(&preparation.folder), store, &progress).await?
+        }
+    };
     warnings.into_iter().for_each(|warning| tell(Input::Warning(warning)));
     Ok(manifest)
 }
