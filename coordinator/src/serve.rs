@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use artel_common::event::Event;
 use artel_common::exit::{Exit, RunError};
@@ -12,13 +13,16 @@ use artel_common::store::Store;
 use artel_proto::MAX_MESSAGE_BYTES;
 use artel_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::core::{Core, Failure, Input};
 use crate::event_loop::{Ending, EventLoop, Handle};
 use crate::face::Face;
 use crate::prepare::{Preparation, prepare};
+
+/// How long answers may take to leave once the run is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a coordinator is started.
 #[derive(Debug)]
@@ -75,14 +79,17 @@ pub async fn serve(
     let (event_loop, handle) = EventLoop::new(Core::new(spec.clone(), token), store.clone(), events.clone(), own_processes);
     let spec_json = serde_json::to_string(&spec).map_err(|e| RunError { exit: Exit::Internal, message: e.to_string() })?;
     let face = Face { handle: handle.clone(), store_url: store.url().to_owned(), spec_json };
+    let (closing, closed) = oneshot::channel::<()>();
     let server = tonic::transport::Server::builder()
         .add_service(
             CoordinatorServer::new(face)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
         )
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    let server = tokio::spawn(server);
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+            let _ = closed.await;
+        });
+    let mut server = tokio::spawn(server);
     let preparation =
         Preparation { spec, folder: options.spec.folder.clone(), model_folder: options.model_folder, store: store.clone() };
     let preparing = tokio::spawn(run_preparation(preparation, handle.clone()));
@@ -90,6 +97,9 @@ pub async fn serve(
     let ending = event_loop.run().await;
     preparing.abort();
     stopping.abort();
+    // the last answers are still on their way to the workers
+    let _ = closing.send(());
+    let _ = tokio::time::timeout(LAST_ANSWERS, &mut server).await;
     server.abort();
     conclude(ending, &store, &events).await
 }
