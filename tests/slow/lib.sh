@@ -1,6 +1,6 @@
 # Where the slow suites find things; sourced by them. Each path can be set from outside:
 #   ARTEL         the binary              (target/release/artel)
-#   ARTEL_SHARED  data, goldens, peer     (../shared beside the clone)
+#   ARTEL_SHARED  data, goldens, peer     (a folder named shared beside the clone)
 #   ARTEL_PEER    sentence-transformers' venv, made by $ARTEL_SHARED/peer/setup.sh  (~/.cache/artel-peer)
 #   ARTEL_MINILM  all-MiniLM-L6-v2        (the one in the venv)
 #   WORK          scratch, kept when set  (a fresh folder, removed at the end)
