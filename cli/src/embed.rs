@@ -5,6 +5,7 @@ use std::path::Path;
 use artel_trainer::collective::Solo;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::Encoder;
+use artel_trainer::interrupt::Interrupt;
 use artel_trainer::model::folder::ModelFolder;
 use artel_trainer::model::tokenizer::Tokenizer;
 use artel_trainer::parallel::map_ordered;
@@ -73,6 +74,7 @@ impl Embedder {
             collective: &Solo::new(),
             threads: self.threads,
             micro_batch_tokens: MICRO_BATCH_TOKENS,
+            interrupt: &Interrupt::default(),
         };
         let vectors = encoding.encode(&self.tokens(kind, texts)?, &|done| counter.at(done as u64))?;
         counter.finish();

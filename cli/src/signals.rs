@@ -16,19 +16,11 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// How a process that was asked so ends.
-    pub fn exit(self) -> Exit {
+    /// How a process ends that was asked so twice, and leaves at once.
+    pub fn exit_at_once(self) -> Exit {
         match self {
             Self::Interrupt => Exit::Interrupted,
             Self::Terminate => Exit::Preempted,
-        }
-    }
-
-    /// What the process says last.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Interrupt => "interrupted by Ctrl-C; no process of the run is left",
-            Self::Terminate => "interrupted by SIGTERM; no process of the run is left",
         }
     }
 }
@@ -58,15 +50,14 @@ impl Signals {
     }
 }
 
-/// A switch that the first signal turns; the second one ends the process at once. A supervised process leaves
-/// Ctrl-C, which reaches the whole process group, to its supervisor.
+/// A switch that the first signal turns: the run is to save its state and leave. The second one ends the process at once. A supervised
+/// process leaves Ctrl-C, which reaches the whole process group, to its supervisor.
 ///
 /// # Errors
 /// The system refuses.
-pub fn stop_switch(supervised: bool) -> Result<(watch::Receiver<bool>, watch::Receiver<Option<Asked>>), Failure> {
+pub fn stop_switch(supervised: bool) -> Result<watch::Receiver<bool>, Failure> {
     let mut signals = Signals::catch()?;
     let (turn, stop) = watch::channel(false);
-    let (tell, asked) = watch::channel(None);
     tokio::spawn(async move {
         loop {
             let by = signals.next().await;
@@ -74,11 +65,10 @@ pub fn stop_switch(supervised: bool) -> Result<(watch::Receiver<bool>, watch::Re
                 continue;
             }
             if *turn.borrow() {
-                std::process::exit(i32::from(by.exit().code()));
+                std::process::exit(i32::from(by.exit_at_once().code()));
             }
-            tell.send_replace(Some(by));
             turn.send_replace(true);
         }
     });
-    Ok((stop, asked))
+    Ok(stop)
 }

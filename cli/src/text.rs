@@ -49,6 +49,16 @@ pub fn count(number: u64) -> String {
     grouped
 }
 
+/// `812 B`, `8.1 MB`, `1.3 GB`.
+pub fn bytes(number: u64) -> String {
+    match number as f64 {
+        small if small < 1e3 => format!("{number} B"),
+        some if some < 1e6 => format!("{:.1} kB", some / 1e3),
+        more if more < 1e9 => format!("{:.1} MB", more / 1e6),
+        most => format!("{:.1} GB", most / 1e9),
+    }
+}
+
 /// `3.1`, `42`, `1,234`: as many digits as tell something.
 pub fn rate(per_second: f64) -> String {
     if !per_second.is_finite() || per_second < 0.0 {

@@ -7,6 +7,13 @@ use sha2::{Digest as _, Sha256};
 #[serde(transparent)]
 pub struct Digest(String);
 
+impl Default for Digest {
+    /// That of no bytes.
+    fn default() -> Self {
+        Self::of(b"")
+    }
+}
+
 impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {

@@ -13,8 +13,12 @@ pub enum ErrorKind {
     Model,
     /// The object store refused, or an object is missing or damaged.
     Store,
+    /// An object is missing, or not what its manifest says.
+    Damaged,
     /// The store already holds something that this run may not overwrite.
     Conflict,
+    /// Another coordinator has taken over.
+    Fenced,
     /// A broken invariant.
     Internal,
 }
@@ -34,9 +38,15 @@ pub enum Error {
     /// An object could not be read or written.
     #[error("{0}")]
     Store(String),
+    /// An object is missing, or not what its manifest says.
+    #[error("{0}")]
+    Damaged(String),
     /// Something is there already.
     #[error("{0}")]
     Conflict(String),
+    /// Another coordinator has taken over: this process must change nothing more.
+    #[error("{0}")]
+    Fenced(String),
     /// A local file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -66,7 +76,9 @@ impl Error {
             Self::Data(_) | Self::Io { .. } => ErrorKind::Data,
             Self::Model(_) => ErrorKind::Model,
             Self::Store(_) => ErrorKind::Store,
+            Self::Damaged(_) => ErrorKind::Damaged,
             Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Fenced(_) => ErrorKind::Fenced,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }

@@ -124,6 +124,36 @@ pub enum Event {
         /// The values.
         metrics: Metrics,
     },
+    /// The run goes on from what its store holds.
+    Resumed {
+        /// Updates in the state that it goes on from.
+        from_step: u64,
+        /// Which attempt this is, from 1.
+        attempt: u32,
+    },
+    /// The run in the store was done before this command began.
+    AlreadyDone {},
+    /// A checkpoint is whole.
+    Checkpoint {
+        /// Updates in it.
+        step: u64,
+        /// Its size.
+        bytes: u64,
+        /// Wall seconds from the first part to the journal entry.
+        wall_s: f64,
+    },
+    /// A process of the run was lost, and all of them are started again.
+    Restarting {
+        /// How often by now.
+        restart: u32,
+        /// Why.
+        message: String,
+    },
+    /// The run was told to leave: it saves its state and ends.
+    Leaving {
+        /// By whom.
+        reason: String,
+    },
     /// Something that a person should know; each once.
     Warning {
         /// What.

@@ -28,6 +28,8 @@ pub enum Exit {
     NotFinite = 9,
     /// Coordinator and worker do not fit together (version, kernel path, token).
     Refused = 10,
+    /// Another coordinator has taken over the run.
+    Fenced = 11,
     /// Stopped from outside: run me again.
     Preempted = 75,
     /// Ctrl-C.
@@ -55,6 +57,7 @@ impl Exit {
             CoordinatorLost,
             NotFinite,
             Refused,
+            Fenced,
             Preempted,
             Interrupted,
         ]
@@ -92,8 +95,9 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Spec => Self::Usage,
             ErrorKind::Data => Self::Data,
             ErrorKind::Model => Self::Model,
-            ErrorKind::Store => Self::Store,
+            ErrorKind::Store | ErrorKind::Damaged => Self::Store,
             ErrorKind::Conflict => Self::Conflict,
+            ErrorKind::Fenced => Self::Fenced,
             ErrorKind::Internal => Self::Internal,
         }
     }

@@ -1,26 +1,48 @@
 //! Every object key of a run, built here and nowhere else. Keys are relative to the run's store URL.
+//!
+//! An object that a journal entry names, itself or through a manifest, is never written again: its key carries its digest, or the term or
+//! generation of its writer, so that a process that was fenced cannot touch what its successor wrote.
 
-/// The run's identity and effective spec; put once.
-pub const RUN: &str = "run.json";
-/// What the base model consists of; put last of its import.
-pub const MODEL_MANIFEST: &str = "base/manifest.json";
-/// The data set's shards, counts and digests; put last of the import.
-pub const DATASET_MANIFEST: &str = "dataset/manifest.json";
 /// The report; put last of all.
 pub const REPORT: &str = "report.json";
-/// What the exported folder consists of.
-pub const EXPORT_MANIFEST: &str = "export.json";
 /// Object names put and deleted to learn whether the store can be written conditionally.
 pub const PROBE: &str = "probe";
+/// A hint to the newest snapshot of the journal; it may be old.
+pub const JOURNAL_HEAD: &str = "journal/head.json";
+
+/// An entry of the journal.
+pub fn journal_entry(sequence: u64) -> String {
+    format!("journal/{sequence:08}.json")
+}
+
+/// What the journal's entries up to this one add up to.
+pub fn journal_snapshot(sequence: u64, term: u64) -> String {
+    format!("journal/snapshots/{sequence:08}-{term:04}.json")
+}
+
+/// What the base model consists of; put last of its import.
+pub fn model_manifest(term: u64) -> String {
+    format!("base/{term:04}/manifest.json")
+}
 
 /// A file of the base model's folder; `path` is relative and has no `..`.
-pub fn model_file(path: &str) -> String {
-    format!("base/files/{path}")
+pub fn model_file(term: u64, path: &str) -> String {
+    format!("base/{term:04}/files/{path}")
+}
+
+/// The data set's shards, counts and digests; put last of the import.
+pub fn dataset_manifest(term: u64) -> String {
+    format!("dataset/manifest-{term:04}.json")
 }
 
 /// A shard of rows: split is `train` or `test`.
 pub fn dataset_shard(split: &str, index: usize, digest: &str) -> String {
     format!("dataset/{split}/{index:05}-{}.parquet", &digest[..16])
+}
+
+/// The batch plan of an epoch.
+pub fn plan(term: u64, epoch: u32) -> String {
+    format!("plan/{term:04}/epoch-{epoch:04}.bin")
 }
 
 /// The tokens of a shard of rows.
@@ -29,32 +51,46 @@ pub fn token_shard(split: &str, index: usize, digest: &str) -> String {
 }
 
 /// All token shards; put when the last is done.
-pub const TOKENS_MANIFEST: &str = "tokens/manifest.json";
-
-/// The batch plan of an epoch.
-pub fn plan(epoch: u32) -> String {
-    format!("plan/epoch-{epoch:04}.bin")
+pub fn tokens_manifest(term: u64) -> String {
+    format!("tokens/manifest-{term:04}.json")
 }
 
-/// Weights kept because they were the best so far.
-pub fn weights(step: u64) -> String {
-    format!("weights/step-{step:08}.bin")
+fn checkpoint(generation: u64, step: u64) -> String {
+    format!("checkpoints/step-{step:08}-g{generation:04}")
 }
 
-/// An evaluation's metrics.
-pub fn evaluation(step: u64) -> String {
-    format!("eval/step-{step:08}.json")
+/// A checkpoint's manifest; put when all its parts are there.
+pub fn checkpoint_manifest(generation: u64, step: u64) -> String {
+    format!("{}/manifest.json", checkpoint(generation, step))
 }
 
-/// A CSV of all evaluations of one dimension, under sentence-transformers' name.
+/// A range of one of a checkpoint's vectors, by its first value.
+pub fn checkpoint_part(generation: u64, step: u64, vector: &str, start: u64) -> String {
+    format!("{}/{vector}-{start:012}.bin", checkpoint(generation, step))
+}
+
+/// Losses and gradient norms up to a checkpoint.
+pub fn checkpoint_history(generation: u64, step: u64) -> String {
+    format!("{}/history.bin", checkpoint(generation, step))
+}
+
+/// A CSV of all evaluations of one dimension, under sentence-transformers' name; for people, put anew with each evaluation.
 pub fn evaluation_csv(dim: usize) -> String {
     format!("eval/Information-Retrieval_evaluation_dim_{dim}_results.csv")
 }
 
-/// The logged steps, one JSON object a line; put anew when a span of training ends.
+/// The logged steps, one JSON object a line; for people, put anew when a span of training ends.
 pub const STEPS: &str = "metrics/steps.jsonl";
+
+/// The folder of the exported model, as people look for it.
+pub const EXPORT: &str = "model";
 
 /// A file of the exported model folder.
 pub fn export_file(path: &str) -> String {
-    format!("model/{path}")
+    format!("{EXPORT}/{path}")
+}
+
+/// What the exported folder consists of.
+pub fn export_manifest(term: u64) -> String {
+    format!("export/manifest-{term:04}.json")
 }

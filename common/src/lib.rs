@@ -2,11 +2,13 @@
 //! It may know serde, object_store and tokio.
 //! It must never import gRPC or tensors.
 
+pub mod checkpoint;
 pub mod clock;
 pub mod digest;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod journal;
 pub mod layout;
 pub mod memory;
 pub mod model_files;

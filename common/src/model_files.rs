@@ -68,14 +68,14 @@ mod tests {
             let mut files = Vec::new();
             for (path, text) in [("config.json", "{}"), ("1_Pooling/config.json", "{ }")] {
                 let object =
-                    store.put(&crate::layout::model_file(path), Bytes::from_static(text.as_bytes())).await.expect("writable");
+                    store.put(&crate::layout::model_file(1, path), Bytes::from_static(text.as_bytes())).await.expect("writable");
                 files.push(ModelFile { path: path.into(), object });
             }
             let mut manifest = ModelManifest { format: 1, source: "here".into(), digest: digest_of(&files), files };
             let to = folder.path().join("to");
             fetch_model(&manifest, &store, &to).await.expect("whole");
             assert_eq!(std::fs::read_to_string(to.join("1_Pooling/config.json")).expect("there"), "{ }");
-            store.put(&crate::layout::model_file("config.json"), Bytes::from_static(b"[]")).await.expect("writable");
+            store.put(&crate::layout::model_file(1, "config.json"), Bytes::from_static(b"[]")).await.expect("writable");
             assert!(fetch_model(&manifest, &store, &to).await.expect_err("flipped").to_string().contains("damaged"));
             manifest.files[0].path = "../config.json".into();
             assert!(fetch_model(&manifest, &store, &to).await.expect_err("not its digest").to_string().contains("damaged"));

@@ -41,6 +41,15 @@ pub struct ObjectRef {
     pub sha256: Digest,
 }
 
+/// A record, and the object that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// The record.
+    pub record: T,
+    /// Where it lies, and what proves it whole.
+    pub object: ObjectRef,
+}
+
 /// A shard of a split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardRef {
@@ -169,15 +178,6 @@ pub struct TokensManifest {
     pub shards: Vec<TokenShardRef>,
 }
 
-/// The identity of a run, put once at its start.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunRecord {
-    /// Version of this record.
-    pub format: u32,
-    /// The effective spec.
-    pub spec: crate::spec::RunSpec,
-}
-
 /// The exported model folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportManifest {
@@ -215,7 +215,7 @@ pub struct Attempt {
 }
 
 /// What a run came to; `report.json` at the store's root.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Version of this record.
     pub format: u32,

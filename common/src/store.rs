@@ -1,9 +1,11 @@
 //! The object store of a run: `file:`, `s3://`, `gs://`, `az://`, behind one thin layer.
 //!
-//! Every request has a deadline and bounded retries. Credentials come from the environment alone and never show in an error.
+//! Every request has a deadline and bounded retries; a conditional put whose answer was lost is looked up and recognised by its bytes.
+//! Credentials come from the environment alone and never show in an error.
 
 mod failure;
 mod files;
+mod patience;
 mod remote;
 #[cfg(test)]
 mod tests;
@@ -24,14 +26,16 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::records::ObjectRef;
+use patience::Tries;
 
 pub use self::failure::redact;
+pub use self::patience::LONG as LONG_PATIENCE;
 pub use self::url::{absolute_url, local_folder};
 
 /// Requests of this size and more are cut into parts, so that no single one outlasts its deadline on a slow line.
 const PART_BYTES: usize = 8 << 20;
 /// How often a create that met a conflict without an object is tried again.
-const MAX_CONFLICTS: u32 = 5;
+const MAX_CONFLICTS: u32 = 8;
 
 /// What a conditional create came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,7 @@ pub struct Store {
     prefix: Path,
     url: String,
     folder: Option<PathBuf>,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Store {
@@ -84,12 +89,12 @@ impl Store {
         let inner = object_store::local::LocalFileSystem::new().with_fsync(true);
         let url = self::url::folder_url(&folder)?;
         let prefix = Path::from_absolute_path(&folder).map_err(|e| Error::Store(format!("{url}: not usable as a store: {e}")))?;
-        Ok(Self { inner: Arc::new(inner), prefix, url, folder: Some(folder) })
+        Ok(Self { inner: Arc::new(inner), prefix, url, folder: Some(folder), patience: patience::SHORT })
     }
 
     fn open_remote(url: &str) -> Result<Self> {
         let (inner, prefix) = remote::open(url)?;
-        Ok(Self { inner, prefix, url: url.trim_end_matches('/').to_owned(), folder: None })
+        Ok(Self { inner, prefix, url: url.trim_end_matches('/').to_owned(), folder: None, patience: patience::SHORT })
     }
 
     /// The URL, absolute.
@@ -154,21 +159,25 @@ impl Store {
     /// The store does not answer.
     pub async fn get_opt(&self, key: &str) -> Result<Option<Bytes>> {
         let path = self.path(key)?;
-        let found = match self.inner.get(&path).await {
-            Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(self.fail("read", key, &e)),
-        };
-        if self.folder.is_none() && found.meta.size > 2 * PART_BYTES as u64 {
-            let mut whole = Vec::with_capacity(found.meta.size as usize);
-            let parts = self.parts(path, found.meta.size);
-            futures::pin_mut!(parts);
-            while let Some(part) = parts.try_next().await.map_err(|e| self.fail("read", key, &e))? {
-                whole.extend_from_slice(&part);
-            }
-            return Ok(Some(whole.into()));
+        match self.retried("read", key, || self.get_whole(&path)).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.fail("read", key, &e)),
         }
-        found.bytes().await.map(Some).map_err(|e| self.fail("read", key, &e))
+    }
+
+    async fn get_whole(&self, path: &Path) -> object_store::Result<Bytes> {
+        let found = self.inner.get(path).await?;
+        if self.folder.is_some() || found.meta.size <= 2 * PART_BYTES as u64 {
+            return found.bytes().await;
+        }
+        let mut whole = Vec::with_capacity(found.meta.size as usize);
+        let parts = self.parts(path.clone(), found.meta.size);
+        futures::pin_mut!(parts);
+        while let Some(part) = parts.try_next().await? {
+            whole.extend_from_slice(&part);
+        }
+        Ok(whole.into())
     }
 
     /// Reads an object and checks its digest.
@@ -176,7 +185,8 @@ impl Store {
     /// # Errors
     /// It is missing, or not the object that was named.
     pub async fn get_verified(&self, object: &ObjectRef) -> Result<Bytes> {
-        let bytes = self.get(&object.key).await?;
+        let bytes = self.get_opt(&object.key).await?;
+        let bytes = bytes.ok_or_else(|| Error::Damaged(format!("{} is missing from {}", object.key, self.url)))?;
         self.verify(object, &Digest::of(&bytes))?;
         Ok(bytes)
     }
@@ -186,7 +196,7 @@ impl Store {
             return Ok(());
         }
         let (key, is, should) = (&object.key, found.short(), object.sha256.short());
-        Err(Error::Store(format!(
+        Err(Error::Damaged(format!(
             "{key} in {} is damaged: its SHA-256 is {is}, its manifest says {should}; restore it or start afresh in another store",
             self.url
         )))
@@ -199,34 +209,44 @@ impl Store {
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectRef> {
         let object = ObjectRef { key: key.to_owned(), bytes: bytes.len() as u64, sha256: Digest::of(&bytes) };
         let path = self.path(key)?;
-        let put = if self.folder.is_none() && bytes.len() > 2 * PART_BYTES {
-            self.put_parts(&path, bytes).await
-        } else {
-            self.inner.put(&path, PutPayload::from_bytes(bytes)).await.map(|_| ())
-        };
+        let put = self.retried("write", key, || self.put_whole(&path, bytes.clone())).await;
         put.map_err(|e| self.fail("write", key, &e))?;
         Ok(object)
     }
 
-    /// Writes an object only if there is none of that key.
+    async fn put_whole(&self, path: &Path, bytes: Bytes) -> object_store::Result<()> {
+        if self.folder.is_none() && bytes.len() > 2 * PART_BYTES {
+            return self.put_parts(path, bytes).await;
+        }
+        self.inner.put(path, PutPayload::from_bytes(bytes)).await.map(|_| ())
+    }
+
+    /// Writes an object only if there is none of that key. A try whose answer was lost may have written it: an object of these very bytes
+    /// is ours, so bytes that tell writers apart (a writer's id in them) tell who won.
     ///
     /// # Errors
     /// The store refuses for another reason than that the object exists.
     pub async fn create(&self, key: &str, bytes: Bytes) -> Result<Created> {
         let path = self.path(key)?;
-        for conflict in 0..=MAX_CONFLICTS {
+        let mut tries = Tries::new(self, "create", key);
+        let mut conflicts = 0;
+        while conflicts <= MAX_CONFLICTS {
             let payload = PutPayload::from_bytes(bytes.clone());
             match self.inner.put_opts(&path, payload, PutMode::Create.into()).await {
                 Ok(_) => return Ok(Created::New),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
-                Err(e) => return Err(self.fail("create", key, &e)),
+                Err(e) => {
+                    tries.wait(e).await.map_err(|e| self.fail("create", key, &e))?;
+                    continue;
+                }
             }
-            // S3 answers 409 both for "there is one" and for "two writes met, try again": look which it was.
-            match self.inner.head(&path).await {
-                Ok(_) => return Ok(Created::Exists),
-                Err(object_store::Error::NotFound { .. }) => tokio::time::sleep(Duration::from_millis(50 << conflict)).await,
-                Err(e) => return Err(self.fail("create", key, &e)),
+            // S3 answers 409 both for "there is one" and for "two writers met, try again": look which it was.
+            match self.get_opt(key).await? {
+                Some(found) if found == bytes => return Ok(Created::New),
+                Some(_) => return Ok(Created::Exists),
+                None => tokio::time::sleep(Duration::from_millis(50 << conflicts)).await,
             }
+            conflicts += 1;
         }
         Err(Error::Store(format!(
             "cannot create {key} in {}: other writers were in the way {MAX_CONFLICTS} times; run it again",
@@ -239,7 +259,8 @@ impl Store {
     /// # Errors
     /// The store refuses.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        match self.inner.delete(&self.path(key)?).await {
+        let path = self.path(key)?;
+        match self.retried("delete", key, || self.inner.delete(&path)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(self.fail("delete", key, &e)),
         }
@@ -252,6 +273,15 @@ impl Store {
     pub async fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(bytes) = self.get_opt(key).await? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::Store(format!("{key} in {} is not readable: {e}", self.url)))
+    }
+
+    /// Reads a JSON record that a manifest names, and checks its digest.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or the record is not one.
+    pub async fn get_json_verified<T: DeserializeOwned>(&self, object: &ObjectRef) -> Result<T> {
+        let bytes = self.get_verified(object).await?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::Damaged(format!("{} in {} is not readable: {e}", object.key, self.url)))
     }
 
     /// Writes a JSON record.
@@ -284,7 +314,7 @@ impl Store {
     /// The store does not answer.
     pub async fn list_prefix(&self, prefix: &str) -> Result<Vec<Listed>> {
         let below = if prefix.is_empty() { self.prefix.clone() } else { self.path(prefix.trim_end_matches('/'))? };
-        let found: Vec<_> = match self.inner.list(Some(&below)).try_collect().await {
+        let found: Vec<_> = match self.retried("list", prefix, || self.inner.list(Some(&below)).try_collect()).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => Vec::new(),
             Err(e) => return Err(self.fail("list", if prefix.is_empty() { "the objects" } else { prefix }, &e)),

@@ -6,13 +6,15 @@ use std::time::Duration;
 use artel_common::clock;
 use artel_common::event::Event;
 use artel_common::exit::Exit;
-use artel_common::records::{ExportManifest, ModelFile, Report};
-use artel_common::store::{Created, Store};
-use artel_common::{layout, memory};
+use artel_common::journal::Journal;
+use artel_common::memory;
+use artel_common::records::Report;
+use artel_common::store::Store;
 use artel_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::{Core, Effect, Failure, Input, NewWorker};
+use crate::committer;
+use crate::core::{Commit, Core, Effect, Input, NewWorker, Prepared, RankPart};
 
 /// Calls that may wait for the loop at once.
 const QUEUE: usize = 1024;
@@ -25,7 +27,12 @@ const FAREWELL: Duration = Duration::from_millis(2_500);
 enum Call {
     Register(NewWorker, oneshot::Sender<Result<String, String>>),
     Poll(String, oneshot::Sender<Result<Option<v1::Task>, String>>),
-    Heartbeat(String, u64, oneshot::Sender<Result<Option<v1::Stop>, String>>),
+    Heartbeat(v1::HeartbeatRequest, oneshot::Sender<Result<v1::HeartbeatResponse, String>>),
+    SavedPart(String, RankPart, oneshot::Sender<Result<bool, String>>),
+    /// The store is prepared, and this process owns its journal.
+    Prepared(Box<Prepared>, Box<Journal>),
+    /// The run was done before this process began.
+    AlreadyDone(Box<Report>),
     Tell(Input, Option<oneshot::Sender<()>>),
 }
 
@@ -55,9 +62,24 @@ impl Handle {
         self.ask(|reply| Call::Poll(worker, reply)).await
     }
 
-    /// A worker lives; the answer is set once the run is over.
-    pub(crate) async fn heartbeat(&self, worker: String, pss_bytes: u64) -> Result<Result<Option<v1::Stop>, String>, Gone> {
-        self.ask(|reply| Call::Heartbeat(worker, pss_bytes, reply)).await
+    /// A worker lives; the answer says whether the run leaves or is over.
+    pub(crate) async fn heartbeat(&self, beat: v1::HeartbeatRequest) -> Result<Result<v1::HeartbeatResponse, String>, Gone> {
+        self.ask(|reply| Call::Heartbeat(beat, reply)).await
+    }
+
+    /// A rank's part of a checkpoint lies in the store: whether the checkpoint is whole.
+    pub(crate) async fn saved_part(&self, worker: String, part: RankPart) -> Result<Result<bool, String>, Gone> {
+        self.ask(|reply| Call::SavedPart(worker, part, reply)).await
+    }
+
+    /// The run can go on: this process owns its journal.
+    pub(crate) async fn prepared(&self, prepared: Box<Prepared>, journal: Box<Journal>) {
+        let _ = self.calls.send(Call::Prepared(prepared, journal)).await;
+    }
+
+    /// The run was done before this process began.
+    pub(crate) async fn already_done(&self, report: Box<Report>) {
+        let _ = self.calls.send(Call::AlreadyDone(report)).await;
     }
 
     /// Tells the core something and waits until it knows.
@@ -89,6 +111,8 @@ pub(crate) struct EventLoop {
     /// Workers that do not know yet that the run is over.
     untold: Vec<String>,
     known: Vec<String>,
+    /// Where commits go, once the store is prepared.
+    commits: Option<mpsc::Sender<Commit>>,
     /// Whose memory counts as the coordinator's: itself, and `artel run` above it.
     own_processes: Vec<u32>,
     report: Option<Report>,
@@ -108,6 +132,7 @@ impl EventLoop {
             waiting: HashMap::new(),
             untold: Vec::new(),
             known: Vec::new(),
+            commits: None,
             own_processes,
             report: None,
         };
@@ -155,15 +180,30 @@ impl EventLoop {
                 let _ = reply.send(admitted);
             }
             Call::Poll(worker, reply) => self.poll(worker, reply),
-            Call::Heartbeat(worker, pss_bytes, reply) => {
-                let known = self.core.knows(&worker);
-                self.input(Input::Heartbeat { worker: worker.clone(), pss_bytes }).await;
-                let stop =
-                    self.core.stop().map(|(exit, reason)| v1::Stop { reason: reason.clone(), exit_code: exit.code().into() });
-                if stop.is_some() {
-                    self.untold.retain(|untold| *untold != worker);
-                }
-                let _ = reply.send(if known { Ok(stop) } else { Err(unknown(&worker)) });
+            Call::Heartbeat(beat, reply) => {
+                let _ = reply.send(self.heartbeat(beat).await);
+            }
+            Call::SavedPart(worker, part, reply) => {
+                let (generation, step) = (part.generation, part.step);
+                let answer = match self.core.admit_part(&worker, generation) {
+                    Ok(_) => {
+                        self.input(Input::Part { worker, part }).await;
+                        Ok(self.core.is_whole(generation, step))
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                let _ = reply.send(answer);
+            }
+            Call::Prepared(prepared, journal) => {
+                let (sender, queue) = mpsc::channel(committer::QUEUE);
+                self.commits = Some(sender);
+                let state = Box::new(journal.state().clone());
+                tokio::spawn(committer::run(*journal, self.store.clone(), queue, self.handle.clone()));
+                self.input(Input::Prepared(prepared, state)).await;
+            }
+            Call::AlreadyDone(report) => {
+                self.report = Some(*report);
+                self.input(Input::AlreadyDone).await;
             }
             Call::Tell(input, reply) => {
                 self.input(input).await;
@@ -172,6 +212,18 @@ impl EventLoop {
                 }
             }
         }
+    }
+
+    async fn heartbeat(&mut self, beat: v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, String> {
+        let v1::HeartbeatRequest { worker_id, pss_bytes, leaving } = beat;
+        let known = self.core.knows(&worker_id);
+        self.input(Input::Heartbeat { worker: worker_id.clone(), pss_bytes, leaving }).await;
+        let stop = self.core.stop().map(|(exit, reason)| v1::Stop { reason: reason.clone(), exit_code: exit.code().into() });
+        if stop.is_some() {
+            self.untold.retain(|untold| *untold != worker_id);
+        }
+        let leave = self.core.is_leaving();
+        if known { Ok(v1::HeartbeatResponse { stop, leave }) } else { Err(unknown(&worker_id)) }
     }
 
     fn poll(&mut self, worker: String, reply: oneshot::Sender<Result<Option<v1::Task>, String>>) {
@@ -209,19 +261,15 @@ impl EventLoop {
                     let _ = reply.send(Ok(Some(task)));
                 }
             }
-            Effect::CommitTokens(manifest) => {
-                self.commit(move |store| async move { store.put_json(layout::TOKENS_MANIFEST, &manifest).await.map(|_| ()) })
+            Effect::Commit(commit) => {
+                if let Commit::Done(report) = &*commit {
+                    self.report = Some((**report).clone());
+                }
+                if let Some(commits) = &self.commits {
+                    // the committer says what came of it, and ends only with the run or after a failure that it has told
+                    let _ = commits.send(*commit).await;
+                }
             }
-            Effect::PutEvaluations(evaluations) => {
-                let (store, handle) = (self.store.clone(), self.handle.clone());
-                tokio::spawn(async move {
-                    let Some(last) = evaluations.last() else { return };
-                    if let Err(e) = store.put_json(&layout::evaluation(last.step), last).await {
-                        handle.tell_soon(Input::Failed(Failure { exit: e.kind().into(), message: e.to_string() }));
-                    }
-                });
-            }
-            Effect::CommitReport(report, files) => self.commit_report(*report, files),
             Effect::Finish { .. } => self.say_goodbye(),
         }
     }
@@ -233,35 +281,6 @@ impl EventLoop {
         } else {
             let _ = self.events.send(event).await;
         }
-    }
-
-    fn commit<F: Future<Output = artel_common::Result<()>> + Send>(&self, put: impl FnOnce(Store) -> F + Send + 'static) {
-        let (store, handle) = (self.store.clone(), self.handle.clone());
-        tokio::spawn(async move {
-            let input = match put(store).await {
-                Ok(()) => Input::Committed,
-                Err(e) => Input::Failed(Failure { exit: e.kind().into(), message: e.to_string() }),
-            };
-            let _ = handle.tell(input).await;
-        });
-    }
-
-    fn commit_report(&mut self, report: Report, files: Vec<v1::ModelFile>) {
-        self.report = Some(report.clone());
-        self.commit(move |store| async move {
-            let files: Result<Vec<ModelFile>, String> = files.into_iter().map(TryInto::try_into).collect();
-            let files = files.map_err(artel_common::Error::Internal)?;
-            let manifest = ExportManifest { format: 1, step: report.exported_step, files };
-            store.put_json(layout::EXPORT_MANIFEST, &manifest).await?;
-            match store.create_json(layout::REPORT, &report).await? {
-                Created::New => Ok(()),
-                Created::Exists => Err(artel_common::Error::Conflict(format!(
-                    "{} in {} is there already: another run wrote to this store",
-                    layout::REPORT,
-                    store.url()
-                ))),
-            }
-        });
     }
 
     /// Everybody who waits, and everybody who will ask, hears that the run is over.

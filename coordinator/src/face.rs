@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use artel_proto::convert::{failure_exit, malformed, refused};
+use artel_proto::convert::{malformed, refused};
 use artel_proto::v1::coordinator_server::Coordinator;
 use artel_proto::{PROTOCOL, v1};
 use tonic::{Request, Response, Status};
 
-use crate::core::{Failure, HEARTBEAT, Input, LEASE, NewWorker};
+use crate::core::{HEARTBEAT, Input, LEASE, NewWorker, RankPart};
 use crate::event_loop::{Gone, Handle};
 
 /// How long a worker's question for work waits before it is answered with nothing.
@@ -60,9 +60,16 @@ impl Coordinator for Face {
     }
 
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let v1::HeartbeatRequest { worker_id, pss_bytes } = request.into_inner();
-        let stop = self.handle.heartbeat(worker_id, pss_bytes).await?.map_err(refused)?;
-        Ok(Response::new(v1::HeartbeatResponse { stop }))
+        Ok(Response::new(self.handle.heartbeat(request.into_inner()).await?.map_err(refused)?))
+    }
+
+    async fn saved_part(&self, request: Request<v1::SavedPartRequest>) -> Result<Response<v1::SavedPartResponse>, Status> {
+        let v1::SavedPartRequest { worker_id, generation, step, parts, history, num_values } = request.into_inner();
+        let parts: Result<Vec<_>, String> = parts.into_iter().map(TryInto::try_into).collect();
+        let history = history.map(TryInto::try_into).transpose().map_err(malformed)?;
+        let part = RankPart { generation, step, parts: parts.map_err(malformed)?, history, num_values };
+        let whole = self.handle.saved_part(worker_id, part).await?.map_err(refused)?;
+        Ok(Response::new(v1::SavedPartResponse { whole }))
     }
 
     async fn next_task(&self, request: Request<v1::NextTaskRequest>) -> Result<Response<v1::NextTaskResponse>, Status> {
@@ -86,8 +93,9 @@ impl Coordinator for Face {
 
     async fn fail_task(&self, request: Request<v1::FailTaskRequest>) -> Result<Response<v1::FailTaskResponse>, Status> {
         let request = request.into_inner();
-        let failure = Failure { exit: failure_exit(request.kind()), message: request.message };
-        self.handle.tell(Input::TaskFailed { worker: request.worker_id, task: request.task_id, failure }).await?;
+        let kind = request.kind();
+        let v1::FailTaskRequest { worker_id, task_id, message, .. } = request;
+        self.handle.tell(Input::TaskFailed { worker: worker_id, task: task_id, kind, message }).await?;
         Ok(Response::new(v1::FailTaskResponse {}))
     }
 

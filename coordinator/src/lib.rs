@@ -2,14 +2,16 @@
 //! It may know `artel-common`, `artel-proto` and the object store.
 //! It must never import tensors.
 
+mod committer;
 pub mod core;
 pub mod dataset;
 mod event_loop;
 mod face;
 pub mod model_import;
 mod prepare;
+mod resume;
 mod serve;
 
 pub use artel_common::exit::RunError;
-pub use prepare::{Preparation, prepare};
+pub use prepare::{MakeModel, Preparation, Ready, prepare};
 pub use serve::{CoordinatorOptions, serve};

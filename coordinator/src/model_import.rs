@@ -1,7 +1,7 @@
 //! The base model: from a folder, a bucket or the Hugging Face hub into the run's store.
 //!
 //! Only the files that a BERT-family SentenceTransformer needs are taken; what can run code (pickles) is never read. The
-//! manifest is put last: what it does not name does not exist.
+//! manifest is put last, and exists once the journal names it.
 
 mod files;
 mod hub;
@@ -9,37 +9,41 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use artel_common::model_files::digest_of;
-use artel_common::records::{ModelFile, ModelManifest};
-use artel_common::store::{Created, Store, local_folder};
+use artel_common::records::{ModelFile, ModelManifest, Stored};
+use artel_common::store::{Store, local_folder};
 use artel_common::{Error, Result, layout};
 
 use self::files::Found;
 use self::origin::Origin;
 
+/// Where a model is imported to.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The run's store.
+    pub store: &'a Store,
+    /// The coordinator's term.
+    pub term: u64,
+}
+
 /// Told of bytes moved and bytes to move; the latter grows as files are found.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
-/// Imports the model that `base` names: a folder (relative to `spec_dir`), a URL, or a hub id. A store that has this model's manifest
-/// already is left as it is. Returns the manifest, and what people should know.
+/// Imports the model that `base` names: a folder (relative to `spec_dir`), a URL, or a hub id; under this term of the coordinator.
+/// Returns the manifest, and what people should know.
 ///
 /// # Errors
-/// [`Error::Model`] where there is no such model or Artel cannot use its files, [`Error::Conflict`] where the store holds another model,
-/// [`Error::Store`] where the store refuses.
+/// [`Error::Model`] where there is no such model or Artel cannot use its files, [`Error::Store`] where the store refuses.
 pub async fn import_model(
     base: &str,
     revision: Option<&str>,
     spec_dir: &Path,
-    store: &Store,
+    target: Target<'_>,
     progress: Progress<'_>,
-) -> Result<(ModelManifest, Vec<String>)> {
-    if let Some(manifest) = already_there(base, store).await? {
-        return Ok((manifest, Vec::new()));
-    }
-    let origin = find(base, revision, spec_dir)?;
-    import(origin, base, store, progress).await
+) -> Result<(Stored<ModelManifest>, Vec<String>)> {
+    import(find(base, revision, spec_dir)?, base, target, progress).await
 }
 
 /// Imports a folder under another name than its path: a model that was made and not named.
@@ -49,25 +53,16 @@ pub async fn import_model(
 pub async fn import_folder(
     folder: &Path,
     source: &str,
-    store: &Store,
+    target: Target<'_>,
     progress: Progress<'_>,
-) -> Result<(ModelManifest, Vec<String>)> {
-    if let Some(manifest) = already_there(source, store).await? {
-        return Ok((manifest, Vec::new()));
-    }
-    import(Origin::folder(folder, source)?, source, store, progress).await
+) -> Result<(Stored<ModelManifest>, Vec<String>)> {
+    import(Origin::folder(folder, source)?, source, target, progress).await
 }
 
-async fn already_there(source: &str, store: &Store) -> Result<Option<ModelManifest>> {
-    let Some(manifest) = store.get_json::<ModelManifest>(layout::MODEL_MANIFEST).await? else { return Ok(None) };
-    if manifest.source == source {
-        return Ok(Some(manifest));
-    }
-    Err(Error::Conflict(format!(
-        "{} holds a run of the model {}, not of {source}; one store is one run: name another store",
-        store.url(),
-        manifest.source
-    )))
+/// The folder that `base` names, where it names one: its files can change under a run.
+pub fn local_model(base: &str, spec_dir: &Path) -> Option<PathBuf> {
+    let folder = spec_dir.join(local_folder(base)?);
+    folder.is_dir().then_some(folder)
 }
 
 /// What `base` names. A folder that exists goes before a hub id, as it does in sentence-transformers.
@@ -91,7 +86,13 @@ fn find(base: &str, revision: Option<&str>, spec_dir: &Path) -> Result<Origin> {
     )))
 }
 
-async fn import(mut origin: Origin, source: &str, store: &Store, progress: Progress<'_>) -> Result<(ModelManifest, Vec<String>)> {
+async fn import(
+    mut origin: Origin,
+    source: &str,
+    target: Target<'_>,
+    progress: Progress<'_>,
+) -> Result<(Stored<ModelManifest>, Vec<String>)> {
+    let Target { store, term } = target;
     let (found, warnings) = files::collect(&mut origin, progress).await?;
     let fetched: u64 = if origin.is_local() { 0 } else { found.iter().map(|file| file.bytes).sum() };
     let total = fetched + found.iter().map(|file| file.bytes).sum::<u64>();
@@ -102,17 +103,12 @@ async fn import(mut origin: Origin, source: &str, store: &Store, progress: Progr
     };
     let mut files = Vec::with_capacity(found.len());
     for Found { path, file, .. } in &found {
-        let object = store.put_file(&layout::model_file(path), file, &tell).await?;
+        let object = store.put_file(&layout::model_file(term, path), file, &tell).await?;
         origin.verify(path, file, &object)?;
         files.push(ModelFile { path: path.clone(), object });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    let manifest = ModelManifest { format: 1, source: source.to_owned(), digest: digest_of(&files), files };
-    if store.create_json(layout::MODEL_MANIFEST, &manifest).await? == Created::New {
-        return Ok((manifest, warnings));
-    }
-    match already_there(source, store).await? {
-        Some(other) if other == manifest => Ok((manifest, warnings)),
-        _ => Err(Error::Conflict(format!("another process imported a model into {} meanwhile; run it again", store.url()))),
-    }
+    let record = ModelManifest { format: 1, source: source.to_owned(), digest: digest_of(&files), files };
+    let object = store.put_json(&layout::model_manifest(term), &record).await?;
+    Ok((Stored { record, object }, warnings))
 }

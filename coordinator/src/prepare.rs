@@ -1,16 +1,19 @@
-//! What comes before any worker: the store is claimed, the base model and the pairs go into it, split and planned.
+//! What comes before any worker: the journal is taken over; base model and pairs go into the store, split and planned, unless they are there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use artel_common::event::Stage;
-use artel_common::records::{ModelManifest, RunRecord};
-use artel_common::schedule::Schedule;
+use artel_common::journal::{Began, Journal, PreparedRecord, Record, RunState};
+use artel_common::records::{ModelManifest, Report, Stored};
 use artel_common::spec::RunSpec;
-use artel_common::store::{Created, Store};
-use artel_common::{Error, Result, layout};
+use artel_common::store::{LONG_PATIENCE, Store};
+use artel_common::{Error, Result, clock, layout};
+
+use futures::future::BoxFuture;
 
 use crate::core::{Input, Prepared};
-use crate::{dataset, model_import};
+use crate::{dataset, model_import, resume};
 
 /// What to prepare from.
 pub struct Preparation {
@@ -18,105 +21,143 @@ pub struct Preparation {
     pub spec: RunSpec,
     /// Paths in it are relative to this folder.
     pub folder: PathBuf,
-    /// A folder that stands for the spec's base model (made by the caller), if any.
-    pub model_folder: Option<PathBuf>,
+    /// Makes a folder that stands for the spec's base model, if one does; called only where the store has no model yet.
+    pub make_model: Option<MakeModel>,
     /// The run's store.
     pub store: Store,
+    /// What tells this process from every other.
+    pub writer: String,
 }
 
-/// Claims the store: nothing of another run may be in it.
-async fn claim(spec: &RunSpec, store: &Store) -> Result<()> {
-    store.probe().await?;
-    match store.create_json(layout::RUN, &RunRecord { format: 1, spec: spec.clone() }).await? {
-        Created::New => Ok(()),
-        Created::Exists => {
-            let done = store.get_opt(layout::REPORT).await?.is_some();
-            let state = if done { "a finished run (artel status shows it)" } else { "a run that did not finish" };
-            Err(Error::Conflict(format!(
-                "{} already holds {state}; one store is one run: choose another with [run] store or --store, or remove it",
-                store.url()
-            )))
-        }
-    }
+/// Makes a model folder.
+pub type MakeModel = Box<dyn Fn() -> BoxFuture<'static, Result<tempfile::TempDir>> + Send + Sync>;
+
+/// What lies in the store.
+pub enum Ready {
+    /// The run can go on from here.
+    Prepared(Box<Prepared>, Box<Journal>),
+    /// It is done already.
+    Done(Box<Report>),
 }
 
-/// Gives a claimed store back, so that the same command can be run again once what was wrong is mended. Best effort: the error that led
-/// here is the one that matters. The claim goes last, so that nobody else's manifests are taken away.
-async fn release(store: &Store) {
-    for key in [layout::DATASET_MANIFEST, layout::MODEL_MANIFEST, layout::RUN] {
-        if store.delete(key).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Prepares the run; `tell` hears of stages, progress and warnings. Where that fails the store is nobody's again.
+/// Prepares the run, or finds it prepared; `tell` hears of stages, progress and warnings.
 ///
 /// # Errors
-/// The store, the data or the model is not usable.
-pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Prepared> {
-    tell(Input::Stage(Stage::Import));
-    claim(&preparation.spec, &preparation.store).await?;
-    let prepared = fill(preparation, tell).await;
-    if prepared.is_err() {
-        release(&preparation.store).await;
+/// The store, the data or the model is not usable, or the store holds another run.
+pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Ready> {
+    let Preparation { spec, folder, store, writer, .. } = preparation;
+    // whatever happens here happens before anything is written
+    let found = Journal::read(store).await?;
+    if let Some(state) = &found
+        && let Some(prepared) = check(preparation, state).await?
+        && let Some(report) = &state.done
+    {
+        // the report is put after the journal has it: it may be missing where that was cut short
+        put_report(store, report).await?;
+        drop(prepared);
+        return Ok(Ready::Done(report.clone()));
     }
-    prepared
+    store.probe().await?;
+    let began = Began { name: spec.run.name.clone(), version: env!("CARGO_PKG_VERSION").into(), unix_s: clock::unix_seconds() };
+    let mut journal = Journal::take_over(&store.with_patience(LONG_PATIENCE), writer, began).await?;
+    if let Some(record) = journal.state().prepared.clone() {
+        let prepared = resume::prepared(spec, folder, store, journal.state(), &record).await?;
+        return Ok(Ready::Prepared(Box::new(prepared), Box::new(journal)));
+    }
+    let prepared = import(preparation, &mut journal, tell).await?;
+    Ok(Ready::Prepared(Box::new(prepared), Box::new(journal)))
 }
 
-/// Puts model, data set and plans into the claimed store.
-async fn fill(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Prepared> {
+/// Whether the spec is that of the run in the store, where it has come far enough to be one.
+async fn check(preparation: &Preparation, state: &RunState) -> Result<Option<Prepared>> {
+    let Some(record) = &state.prepared else { return Ok(None) };
+    resume::prepared(&preparation.spec, &preparation.folder, &preparation.store, state, record).await.map(Some)
+}
+
+/// Puts the report where people look for it: what the journal says of it is what counts.
+///
+/// # Errors
+/// The store refuses.
+pub async fn put_report(store: &Store, report: &Report) -> Result<()> {
+    store.put_json(layout::REPORT, report).await.map(|_| ())
+}
+
+/// Puts model, data set and plans into the store, and then into the journal.
+async fn import(preparation: &Preparation, journal: &mut Journal, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Prepared> {
     let Preparation { spec, folder, store, .. } = preparation;
+    let (term, begun) = (journal.term(), clock::now());
+    tell(Input::Stage(Stage::Import));
     let rows = dataset::read_rows(&spec.data, folder, &|done, total| {
         tell(Input::Progress { done, total, unit: "bytes".into() });
     })
     .await?;
-    let model = import_model(preparation, tell).await?;
-    let hidden = check_model(spec, &model, store).await?;
+    let mut warnings = Vec::new();
+    let model = import_model(preparation, term, tell, &mut warnings).await?;
+    let hidden = check_model(spec, &model.record, store).await?;
+    let imported = clock::now();
     tell(Input::Stage(Stage::Split));
     let (data, seed) = (spec.data.clone(), spec.train.seed);
     let split = tokio::task::spawn_blocking(move || dataset::split(rows, &data, seed))
         .await
         .map_err(|e| Error::Internal(format!("the split was interrupted: {e}")))??;
-    split.warnings.iter().for_each(|warning| tell(Input::Warning(warning.clone())));
+    warnings.extend(split.warnings.iter().cloned());
     let train = &spec.train;
     let epochs = 0..train.num_train_epochs;
     let plans = epochs
         .map(|epoch| dataset::plan_epoch(&split.train, train.seed, epoch, train.global_batch_size, train.drop_last))
         .collect::<Result<Vec<_>>>()?;
-    let manifest = dataset::commit(&split, store).await?;
+    let dataset = dataset::commit(&split, store, term).await?;
+    let mut objects = Vec::with_capacity(plans.len());
     for plan in &plans {
-        store.put(&layout::plan(plan.epoch), plan.to_bytes()).await?;
+        objects.push(store.put(&layout::plan(term, plan.epoch), plan.to_bytes()).await?);
     }
-    let batches = plans.iter().map(|plan| plan.num_batches() as u64).collect();
-    let schedule = Schedule::new(batches, spec.train.gradient_accumulation_steps as u64, spec.train.max_steps);
-    let rows_per_step = (0..schedule.total())
-        .filter_map(|step| schedule.batches(step))
-        .map(|at| (at.first..at.first + at.count).map(|batch| plans[at.epoch as usize].batch(batch as usize).len() as u32).sum())
-        .collect();
-    let rows_left_out = plans.iter().map(|plan| u64::from(plan.left_out)).max().unwrap_or(0);
-    if rows_left_out > 0 {
-        tell(Input::Warning(format!(
-            "{rows_left_out} training rows are left out of an epoch: no full batch of {} without equal texts could hold them",
-            spec.train.global_batch_size
-        )));
+    let run_digest = spec.identity(&dataset.record.train.digest, &model.record.digest)?;
+    let prepared = Prepared::new(spec, dataset, model, &plans, objects.clone(), run_digest.clone(), hidden)?;
+    if prepared.rows_left_out > 0 {
+        warnings.push(format!(
+            "{} training rows are left out of an epoch: no full batch of {} without equal texts could hold them",
+            prepared.rows_left_out, spec.train.global_batch_size
+        ));
     }
-    let run_digest = spec.identity(&manifest.train.digest, &model.digest)?;
-    let best_metric = spec.best_metric(hidden);
-    Ok(Prepared { dataset: manifest, model, schedule, rows_left_out, run_digest, best_metric, rows_per_step })
+    let wall = [(Stage::Import, imported - begun), (Stage::Split, clock::now() - imported)];
+    let record = PreparedRecord {
+        spec: spec.clone(),
+        run_digest,
+        hidden_size: hidden as u64,
+        total_steps: prepared.schedule.total(),
+        dataset: prepared.dataset.object.clone(),
+        model: prepared.model.object.clone(),
+        plans: objects,
+        stamps: resume::stamps(spec, folder, &prepared.dataset.record, &prepared.model.record).await,
+        warnings,
+        wall_s: wall.into_iter().map(|(stage, wall)| (stage.name().to_owned(), wall.as_secs_f64())).collect::<BTreeMap<_, _>>(),
+    };
+    fail::fail_point!("journal::before_prepared");
+    journal.append(Record::Prepared(Box::new(record))).await?;
+    fail::fail_point!("journal::after_prepared");
+    Ok(prepared)
 }
 
-async fn import_model(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<ModelManifest> {
+async fn import_model(
+    preparation: &Preparation,
+    term: u64,
+    tell: &(dyn Fn(Input) + Send + Sync),
+    warnings: &mut Vec<String>,
+) -> Result<Stored<ModelManifest>> {
     let (base, store) = (&preparation.spec.model.base, &preparation.store);
+    let target = model_import::Target { store, term };
     let progress = |done, total| tell(Input::Progress { done, total, unit: "bytes".into() });
-    let (manifest, warnings) = match &preparation.model_folder {
-        Some(folder) => model_import::import_folder(folder, base, store, &progress).await?,
+    let (manifest, said) = match &preparation.make_model {
+        Some(make) => {
+            let made = make().await?;
+            model_import::import_folder(made.path(), base, target, &progress).await?
+        }
         None => {
             let revision = preparation.spec.model.revision.as_deref();
-            model_import::import_model(base, revision, Path::new(&preparation.folder), store, &progress).await?
+            model_import::import_model(base, revision, Path::new(&preparation.folder), target, &progress).await?
         }
     };
-    warnings.into_iter().for_each(|warning| tell(Input::Warning(warning)));
+    warnings.extend(said);
     Ok(manifest)
 }
 

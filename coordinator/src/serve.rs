@@ -1,15 +1,15 @@
 //! A coordinator from its first to its last breath.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use artel_common::digest::Digest;
 use artel_common::event::Event;
 use artel_common::exit::{Exit, RunError};
 use artel_common::layout;
 use artel_common::records::Report;
 use artel_common::spec::LoadedSpec;
-use artel_common::store::Store;
+use artel_common::store::{LONG_PATIENCE, Store};
 use artel_proto::MAX_MESSAGE_BYTES;
 use artel_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
@@ -19,13 +19,12 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::core::{Core, Failure, Input};
 use crate::event_loop::{Ending, EventLoop, Handle};
 use crate::face::Face;
-use crate::prepare::{Preparation, prepare};
+use crate::prepare::{MakeModel, Preparation, Ready, prepare};
 
 /// How long answers may take to leave once the run is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a coordinator is started.
-#[derive(Debug)]
 pub struct CoordinatorOptions {
     /// The spec and the folder that its paths are relative to.
     pub spec: LoadedSpec,
@@ -33,8 +32,8 @@ pub struct CoordinatorOptions {
     pub listen: SocketAddr,
     /// `artel run` stands above and counts as part of the run's memory.
     pub supervised: bool,
-    /// A folder that stands for the spec's base model.
-    pub model_folder: Option<PathBuf>,
+    /// Makes a folder that stands for the spec's base model.
+    pub make_model: Option<MakeModel>,
 }
 
 /// Loopback, or a private network that the spec allows: nothing else until TLS and a token exist.
@@ -51,7 +50,7 @@ fn check_address(listen: SocketAddr, allow_insecure: bool) -> Result<(), RunErro
     })
 }
 
-/// Coordinates a run to its end. Events go to `events`; `stop` ends the run as interrupted.
+/// Coordinates a run to its end. Events go to `events`; `stop` makes the run save its state and leave.
 ///
 /// # Errors
 /// Why the run did not come to its end, with the exit code of every process of it.
@@ -63,6 +62,7 @@ pub async fn serve(
     let spec = options.spec.spec.clone();
     check_address(options.listen, spec.workers.allow_insecure)?;
     let store = Store::open(&spec.run.store)?;
+    let patient = store.with_patience(LONG_PATIENCE);
     let listener = TcpListener::bind(options.listen).await.map_err(|e| RunError {
         exit: Exit::Usage,
         message: format!("cannot listen on {}: {e}; choose another address with --listen", options.listen),
@@ -76,7 +76,7 @@ pub async fn serve(
         own_processes.push(std::os::unix::process::parent_id());
     }
     let token: [u8; 32] = rand::random();
-    let (event_loop, handle) = EventLoop::new(Core::new(spec.clone(), token), store.clone(), events.clone(), own_processes);
+    let (event_loop, handle) = EventLoop::new(Core::new(spec.clone(), token), patient, events.clone(), own_processes);
     let spec_json = serde_json::to_string(&spec).map_err(|e| RunError { exit: Exit::Internal, message: e.to_string() })?;
     let face = Face { handle: handle.clone(), store_url: store.url().to_owned(), spec_json };
     let (closing, closed) = oneshot::channel::<()>();
@@ -90,8 +90,9 @@ pub async fn serve(
             let _ = closed.await;
         });
     let mut server = tokio::spawn(server);
+    let writer = format!("{}-{}", std::process::id(), Digest::of(&token).short());
     let preparation =
-        Preparation { spec, folder: options.spec.folder.clone(), model_folder: options.model_folder, store: store.clone() };
+        Preparation { spec, folder: options.spec.folder.clone(), make_model: options.make_model, store: store.clone(), writer };
     let preparing = tokio::spawn(run_preparation(preparation, handle.clone()));
     let stopping = tokio::spawn(watch_stop(stop, handle));
     let ending = event_loop.run().await;
@@ -106,17 +107,19 @@ pub async fn serve(
 
 async fn run_preparation(preparation: Preparation, handle: Handle) {
     let tell = |input| handle.tell_soon(input);
-    let input = match prepare(&preparation, &tell).await {
-        Ok(prepared) => Input::Prepared(Box::new(prepared)),
-        Err(e) => Input::Failed(Failure { exit: e.kind().into(), message: e.to_string() }),
-    };
-    let _ = handle.tell(input).await;
+    match prepare(&preparation, &tell).await {
+        Ok(Ready::Prepared(prepared, journal)) => handle.prepared(prepared, journal).await,
+        Ok(Ready::Done(report)) => handle.already_done(report).await,
+        Err(e) => {
+            let failure = Failure { exit: e.kind().into(), message: e.to_string() };
+            let _ = handle.tell(Input::Failed(failure)).await;
+        }
+    }
 }
 
 async fn watch_stop(mut stop: watch::Receiver<bool>, handle: Handle) {
     if stop.wait_for(|stop| *stop).await.is_ok() {
-        let reason = "interrupted: the run was told to stop".to_owned();
-        let _ = handle.tell(Input::Stop { exit: Exit::Interrupted, reason }).await;
+        let _ = handle.tell(Input::Leave { reason: "the coordinator was told to leave".to_owned() }).await;
     }
 }
 
@@ -128,7 +131,7 @@ async fn conclude(ending: Ending, store: &Store, events: &mpsc::Sender<Event>) -
                 Some(folder) => folder.join(key).display().to_string(),
                 None => format!("{}/{key}", store.url()),
             };
-            let _ = events.send(Event::Done { report: at(layout::REPORT), model: at("model") }).await;
+            let _ = events.send(Event::Done { report: at(layout::REPORT), model: at(layout::EXPORT) }).await;
             Ok(report)
         }
         (exit, _) => {

@@ -69,7 +69,7 @@ fn sixty_five_thousand_pairs() {
     println!("read {} rows of {} MB: {:?}", rows.train.len(), rows.report.files[0].bytes / 1_000_000, began.elapsed());
     let parted = split(rows, &data, 42).unwrap();
     println!("split: {:?}; {}", began.elapsed(), parted.report.split);
-    let manifest = runtime.block_on(commit(&parted, &store)).unwrap();
+    let manifest = runtime.block_on(commit(&parted, &store, 1)).unwrap().record;
     println!("committed {} shards: {:?}", manifest.train.shards.len() + manifest.test.shards.len(), began.elapsed());
     let plan = plan_rows(&TextIds::new(&parted.train), 42, 0, 64, false).unwrap();
     let (took, peak) = (began.elapsed(), peak_mb());

@@ -1,5 +1,6 @@
 //! Conversions between messages and records, and between errors and gRPC status.
 
+use artel_common::checkpoint::{CheckpointPart, StateVector};
 use artel_common::digest::Digest;
 use artel_common::exit::Exit;
 use artel_common::records;
@@ -32,9 +33,32 @@ impl TryFrom<v1::ModelFile> for records::ModelFile {
     type Error = String;
 
     fn try_from(file: v1::ModelFile) -> Result<Self, String> {
-        let object = file.object.ok_or_else(|| format!("{}: no object", file.path))?;
-        Ok(Self { path: file.path, object: object.try_into()? })
+        Ok(Self { path: file.path, object: object(file.object)? })
     }
+}
+
+impl From<&CheckpointPart> for v1::CheckpointPart {
+    fn from(part: &CheckpointPart) -> Self {
+        Self { vector: part.vector.name().to_owned(), start: part.start, len: part.len, object: Some((&part.object).into()) }
+    }
+}
+
+impl TryFrom<v1::CheckpointPart> for CheckpointPart {
+    type Error = String;
+
+    fn try_from(part: v1::CheckpointPart) -> Result<Self, String> {
+        let vector = StateVector::ALL.into_iter().find(|vector| vector.name() == part.vector);
+        let vector = vector.ok_or_else(|| format!("{:?} is no vector of a checkpoint", part.vector))?;
+        Ok(Self { vector, start: part.start, len: part.len, object: object(part.object)? })
+    }
+}
+
+/// An object that a message must have.
+///
+/// # Errors
+/// It is missing, or not one.
+pub fn object(message: Option<v1::ObjectRef>) -> Result<records::ObjectRef, String> {
+    message.ok_or("an object is missing")?.try_into()
 }
 
 /// The exit code of a run that ends because a task failed so.
@@ -43,7 +67,8 @@ pub fn failure_exit(kind: v1::FailureKind) -> Exit {
         v1::FailureKind::Unspecified | v1::FailureKind::Internal => Exit::Internal,
         v1::FailureKind::Data => Exit::Data,
         v1::FailureKind::Model => Exit::Model,
-        v1::FailureKind::Store => Exit::Store,
+        v1::FailureKind::Store | v1::FailureKind::Checkpoint => Exit::Store,
+        v1::FailureKind::Left => Exit::Preempted,
         v1::FailureKind::Collective => Exit::WorkerLost,
         v1::FailureKind::NotFinite => Exit::NotFinite,
     }

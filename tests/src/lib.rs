@@ -3,6 +3,7 @@
 //! Nothing may depend on it.
 
 mod process;
+pub mod s3;
 mod sandbox;
 
 pub use process::{Process, children_of, is_alive};

@@ -116,6 +116,11 @@ micro_batch_tokens = 256
         Outcome { code: status.code(), stdout, stderr, took: begun.elapsed() }
     }
 
+    /// The digest of the weights that a store's report tells.
+    pub fn digest(&self, store: &str) -> String {
+        self.report(store)["weights_digest"].as_str().expect("a digest").to_owned()
+    }
+
     /// The report of a store.
     pub fn report(&self, store: &str) -> Value {
         let text = std::fs::read_to_string(self.path(store).join("report.json")).expect("the run wrote its report");

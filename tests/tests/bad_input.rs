@@ -148,7 +148,7 @@ fn models() {
     refused(&sandbox, 4, &["no/such/folder"]);
 }
 
-/// Goal: a store that cannot be written, or that holds a run. Method: a file in its place; the same store twice.
+/// Goal: a store that cannot be written, or that holds another run. Method: a file in its place; the store of a finished run, for another seed.
 #[test]
 fn stores() {
     let sandbox = sandbox();
@@ -157,7 +157,8 @@ fn stores() {
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("occupied"), "{}", outcome.stderr);
     sandbox.run(["run", "spec.toml"]).expect_done();
-    let again = sandbox.run(["run", "spec.toml"]);
-    assert_eq!(again.code, Some(6), "{}", again.stderr);
-    assert!(again.stderr.contains("already holds"), "{}", again.stderr);
+    replace(&sandbox, "[workers]", "seed = 7\n[workers]");
+    let other = sandbox.run(["run", "spec.toml"]);
+    assert_eq!(other.code, Some(6), "{}", other.stderr);
+    assert!(other.stderr.contains("a finished run") && other.stderr.contains("train.seed was 42 and is 7"), "{}", other.stderr);
 }

@@ -9,6 +9,7 @@ use crate::collective::Collective;
 use crate::cut::pack_texts;
 use crate::encoder::{Encoder, Workspace};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::packed::{PackedBatch, SampleKey};
 use crate::parallel::map_ordered;
 use crate::state::with_values;
@@ -34,13 +35,15 @@ pub struct Encoding<'a> {
     pub threads: usize,
     /// Tokens of a micro-batch: part of what fixes the bits.
     pub micro_batch_tokens: usize,
+    /// What may end it early.
+    pub interrupt: &'a Interrupt,
 }
 
 impl Encoding<'_> {
     /// Vectors of all texts, f32 [n, h], on every rank. `progress(done)` counts this rank's texts.
     ///
     /// # Errors
-    /// A rank was lost, or a vector is not finite.
+    /// A rank was lost, a vector is not finite, or the work was interrupted.
     pub fn encode(&self, input: &TokenTexts, progress: &(dyn Fn(usize) + Sync)) -> Result<Vec<f32>> {
         let lens: Vec<usize> = input.texts.iter().map(Vec::len).collect();
         let groups = pack_texts(&lens, self.micro_batch_tokens);
@@ -50,6 +53,7 @@ impl Encoding<'_> {
         let workspaces: Mutex<Vec<Workspace>> = Mutex::default();
         let parts = map_ordered(mine.len(), self.threads, |index| {
             let group = &groups[mine[index]];
+            self.interrupt.check_leave()?;
             let mut workspace = workspaces.lock().expect("no thread panics with it").pop().unwrap_or_default();
             let vectors = self.encode_group(input, group, &mut workspace)?;
             workspaces.lock().expect("no thread panics with it").push(workspace);

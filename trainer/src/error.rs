@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Collective,
     /// A number stopped being finite.
     NotFinite,
+    /// The work was asked to end.
+    Left,
     /// A tensor operation failed: a defect of the program.
     Internal,
 }
@@ -37,6 +39,9 @@ pub enum Error {
     /// A loss, gradient or weight is NaN or infinite.
     #[error("{0}")]
     NotFinite(String),
+    /// The work was asked to end before it was done.
+    #[error("the run is leaving: the work was given up")]
+    Left,
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -66,6 +71,7 @@ impl Error {
             Self::Io { .. } => ErrorKind::Io,
             Self::Collective(_) => ErrorKind::Collective,
             Self::NotFinite(_) => ErrorKind::NotFinite,
+            Self::Left => ErrorKind::Left,
             Self::Tensor(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }

@@ -9,6 +9,7 @@ pub mod encode;
 pub mod encoder;
 pub mod error;
 pub mod evaluate;
+pub mod interrupt;
 pub mod kernels;
 pub mod loss;
 pub mod metrics;

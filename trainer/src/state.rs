@@ -1,5 +1,6 @@
 //! The state of a training run on one rank: parameters and Adam moments, each one flat vector.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
@@ -79,6 +80,38 @@ impl TrainState {
         Ok(Self { params: tensor(params)?, exp_avg: vec![0.0; total], exp_avg_sq: vec![0.0; total], step: 0 })
     }
 
+    /// A state that was saved.
+    ///
+    /// # Errors
+    /// The vectors differ in length, or there is no memory.
+    pub fn saved(params: Vec<f32>, exp_avg: Vec<f32>, exp_avg_sq: Vec<f32>, step: u64) -> Result<Self> {
+        if exp_avg.len() != params.len() || exp_avg_sq.len() != params.len() {
+            return Err(Error::Internal("the vectors of a state are of one length".into()));
+        }
+        Ok(Self { params: tensor(params)?, exp_avg, exp_avg_sq, step })
+    }
+
+    /// Copies of a range of parameters, first and second moment.
+    ///
+    /// # Errors
+    /// The parameters are not on the CPU.
+    pub fn copy_range(&self, range: Range<usize>) -> Result<[Vec<f32>; 3]> {
+        with_values(&self.params, |params| {
+            let sources = [params, &self.exp_avg, &self.exp_avg_sq];
+            // fresh memory is touched page by page: three threads where the cores allow it
+            std::thread::scope(|scope| {
+                sources
+                    .map(|values| {
+                        scope.spawn({
+                            let range = range.clone();
+                            move || values[range].to_vec()
+                        })
+                    })
+                    .map(|copy| copy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        })
+    }
+
     /// Digest of the parameters' bits: equal on every rank, for any number of ranks (SAME-3).
     ///
     /// # Errors
@@ -105,5 +138,14 @@ mod tests {
         let flat = tensor(vec![1.0, 2.0]).unwrap();
         assert_eq!(with_values(&flat, <[f32]>::to_vec).unwrap(), [1.0, 2.0]);
         assert_eq!(into_values(flat).unwrap(), [1.0, 2.0]);
+    }
+
+    /// Goal: a state's ranges together are the state. Method: copies of two ranges, and vectors that do not fit.
+    #[test]
+    fn ranges() {
+        let state = TrainState::saved(vec![1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0], vec![7.0, 8.0, 9.0], 5).unwrap();
+        assert_eq!(state.copy_range(0..1).unwrap(), [[1.0], [4.0], [7.0]]);
+        assert_eq!(state.copy_range(1..3).unwrap(), [[2.0, 3.0], [5.0, 6.0], [8.0, 9.0]]);
+        assert!(TrainState::saved(vec![1.0], vec![], vec![1.0], 0).is_err());
     }
 }

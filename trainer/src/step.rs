@@ -13,6 +13,7 @@ use crate::cut::{Leaf, cut_batch};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::encoder::{Activations, Encoder, Workspace};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::loss::{LossSpec, mnrl_leaf};
 use crate::optim::{AdamW, grad_norm};
 use crate::packed::{PackedBatch, SampleKey};
@@ -53,6 +54,21 @@ pub struct StepOutcome {
     pub grad_norm: f64,
     /// Micro-batches of this rank whose activations were kept, and all of them.
     pub kept: (usize, usize),
+    /// A rank was asked to leave: no step is to be begun after this one.
+    pub leave: bool,
+}
+
+/// Loss and gradient of one batch; equal on every rank, but for what was kept.
+#[derive(Debug)]
+pub struct BatchGradient {
+    /// The loss.
+    pub loss: f64,
+    /// Its gradient, laid out as the parameters.
+    pub grad: Vec<f32>,
+    /// Micro-batches of this rank whose activations were kept, and all of them.
+    pub kept: (usize, usize),
+    /// A rank was asked to leave.
+    pub leave: bool,
 }
 
 /// A rank's trainer: encoder, state, peers.
@@ -60,6 +76,7 @@ pub struct Trainer {
     encoder: Arc<Encoder>,
     settings: StepSettings,
     collective: Arc<dyn Collective>,
+    interrupt: Arc<Interrupt>,
     workspaces: Mutex<Vec<Workspace>>,
     /// Parameters and moments.
     pub state: TrainState,
@@ -86,7 +103,18 @@ struct Slice {
 impl Trainer {
     /// A trainer of this rank.
     pub fn new(encoder: Arc<Encoder>, settings: StepSettings, collective: Arc<dyn Collective>, state: TrainState) -> Self {
-        Self { encoder, settings, collective, workspaces: Mutex::default(), state }
+        Self { encoder, settings, collective, interrupt: Arc::default(), workspaces: Mutex::default(), state }
+    }
+
+    /// Lets this interrupt end its work early.
+    pub fn with_interrupt(mut self, interrupt: Arc<Interrupt>) -> Self {
+        self.interrupt = interrupt;
+        self
+    }
+
+    /// What may end its work early.
+    pub fn interrupt(&self) -> &Arc<Interrupt> {
+        &self.interrupt
     }
 
     /// The settings.
@@ -107,20 +135,21 @@ impl Trainer {
     /// Applies one update: the mean gradient of `batches` (rows of `table`), at this learning rate.
     ///
     /// # Errors
-    /// A rank was lost, or a loss or gradient is not finite; the state is then what it was before.
+    /// A rank was lost, a loss or gradient is not finite, or the step was given up; the state is then what it was before.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
         let mut sum: Option<Vec<f32>> = None;
-        let (mut loss, mut kept) = (0.0, (0, 0));
+        let (mut loss, mut kept, mut leave) = (0.0, (0, 0), false);
         for (index, rows) in batches.iter().enumerate() {
-            let (batch_loss, grad, of) = self.gradient(table, rows)?;
-            if !batch_loss.is_finite() {
-                return Err(self.not_finite("loss", batch_loss, index, rows));
+            let batch = self.gradient(table, rows)?;
+            if !batch.loss.is_finite() {
+                return Err(self.not_finite("loss", batch.loss, index, rows));
             }
-            loss += batch_loss;
-            kept = (kept.0 + of.0, kept.1 + of.1);
+            loss += batch.loss;
+            leave |= batch.leave;
+            kept = (kept.0 + batch.kept.0, kept.1 + batch.kept.1);
             match &mut sum {
-                None => sum = Some(grad),
-                Some(sum) => sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad),
+                None => sum = Some(batch.grad),
+                Some(sum) => sum.iter_mut().zip(&batch.grad).for_each(|(sum, grad)| *sum += grad),
             }
         }
         let grad = sum.ok_or_else(|| Error::Internal("a step needs a batch".into()))?;
@@ -135,7 +164,7 @@ impl Trainer {
             _ => 1.0,
         };
         self.apply(&grad, learning_rate, (share * clip) as f32)?;
-        Ok(StepOutcome { loss: loss * share, grad_norm: norm, kept })
+        Ok(StepOutcome { loss: loss * share, grad_norm: norm, kept, leave })
     }
 
     fn not_finite(&self, what: &str, value: f64, batch: usize, rows: &[u32]) -> Error {
@@ -171,15 +200,15 @@ impl Trainer {
     /// Loss and gradient of one batch, over all ranks; nothing is applied.
     ///
     /// # Errors
-    /// A rank was lost.
-    pub fn gradient(&self, table: &TokenTable, rows: &[u32]) -> Result<(f64, Vec<f32>, (usize, usize))> {
+    /// A rank was lost, or the step was given up.
+    pub fn gradient(&self, table: &TokenTable, rows: &[u32]) -> Result<BatchGradient> {
         let slice = self.slice(table, rows);
         let kept = slice.micros.iter().filter(|micro| micro.keep).count();
         let (embeddings, activations) = self.embed(&slice)?;
         let all = self.gather(&embeddings, rows.len(), table.num_columns())?;
-        let (loss, d_embeddings) = self.loss(&slice, &all, rows.len(), table.num_columns())?;
+        let (loss, leave, d_embeddings) = self.loss(&slice, &all, rows.len(), table.num_columns())?;
         let grad = self.go_back(&slice, activations, &d_embeddings, table.num_columns())?;
-        Ok((loss, grad, (kept, slice.micros.len())))
+        Ok(BatchGradient { loss, grad, kept: (kept, slice.micros.len()), leave })
     }
 
     /// Cuts the batch and packs this rank's micro-batches.
@@ -216,6 +245,7 @@ impl Trainer {
         let dropout = self.dropout();
         let parts = map_ordered(slice.micros.len(), self.settings.threads, |index| {
             let micro = &slice.micros[index];
+            self.interrupt.check()?;
             self.with_workspace(|workspace| {
                 let (embeddings, activations) =
                     self.encoder.forward(&self.state.params, &micro.batch, dropout.as_ref(), micro.keep, workspace)?;
@@ -244,8 +274,8 @@ impl Trainer {
         Ok(all)
     }
 
-    /// Loss of the batch, and its gradient on this rank's embeddings: [rows of the slice, C, h].
-    fn loss(&self, slice: &Slice, all: &[f32], num_rows: usize, num_columns: usize) -> Result<(f64, Vec<f32>)> {
+    /// Loss of the batch, whether a rank is to leave, and the gradient on this rank's embeddings: [rows of the slice, C, h].
+    fn loss(&self, slice: &Slice, all: &[f32], num_rows: usize, num_columns: usize) -> Result<(f64, bool, Vec<f32>)> {
         let hidden = self.encoder.config().hidden_size;
         let (anchors, candidates) = split_columns(all, num_rows, num_columns, hidden);
         let num_leaves = self.settings.num_leaves;
@@ -263,7 +293,7 @@ impl Trainer {
         })?;
         let nodes = forest.into_nodes();
         let (losses, d_anchors): (Vec<f64>, Vec<Vec<f32>>) = parts.into_iter().unzip();
-        let loss = self.sum_losses(&losses)?;
+        let (loss, leave) = self.sum_losses(&losses)?;
         let d_anchors = d_anchors.concat();
         let d_candidates = self.collective.tree_all_reduce(num_leaves, nodes)?;
         let first = slice.leaves[slice.mine.start].rows.start;
@@ -276,14 +306,18 @@ impl Trainer {
                 d_embeddings.extend_from_slice(&d_candidates[at..at + hidden]);
             }
         }
-        Ok((loss, d_embeddings))
+        Ok((loss, leave, d_embeddings))
     }
 
-    /// Sums the leaves' losses in the order of leaves, whoever computed them.
-    fn sum_losses(&self, mine: &[f64]) -> Result<f64> {
-        let bytes: Vec<u8> = mine.iter().flat_map(|loss| loss.to_le_bytes()).collect();
+    /// Sums the leaves' losses in the order of leaves, whoever computed them; and tells whether any rank is to leave, so that all end after
+    /// the same step.
+    fn sum_losses(&self, mine: &[f64]) -> Result<(f64, bool)> {
+        let mut bytes: Vec<u8> = vec![u8::from(self.interrupt.is_leaving())];
+        bytes.extend(mine.iter().flat_map(|loss| loss.to_le_bytes()));
         let parts = self.collective.all_gather(&bytes)?;
-        Ok(parts.iter().flat_map(|part| part.as_chunks::<8>().0).map(|c| f64::from_le_bytes(*c)).sum())
+        let leave = parts.iter().any(|part| part.first().is_some_and(|flag| *flag != 0));
+        let losses = parts.iter().flat_map(|part| part.get(1..).unwrap_or_default().as_chunks::<8>().0);
+        Ok((losses.map(|c| f64::from_le_bytes(*c)).sum(), leave))
     }
 
     /// Goes back through every micro-batch of the slice, leaf by leaf, and sums over the fixed tree: [total].
@@ -295,6 +329,7 @@ impl Trainer {
             let leaf = slice.mine.start + index;
             let grad = tensor(forest.zeroed(total))?;
             for (micro, kept) in slice.micros.iter().zip(&activations).filter(|(micro, _)| micro.leaf == leaf) {
+                self.interrupt.check()?;
                 let kept = kept.lock().expect("each is taken once").take();
                 let width = num_columns * self.encoder.config().hidden_size;
                 let from = (micro.rows.start - first_row) * width;
@@ -311,6 +346,11 @@ impl Trainer {
         let dropout = self.dropout();
         let params = &self.state.params;
         self.with_workspace(|workspace| {
+            let limit = match kept {
+                // their memory is for the gradients now, not for a pool that the next step would fill again
+                Some(_) => workspace.free_bytes(),
+                None => usize::MAX,
+            };
             let activations = match kept {
                 Some(kept) => kept,
                 None => self
@@ -321,7 +361,9 @@ impl Trainer {
             };
             let shape = (micro.batch.keys.len(), self.encoder.config().hidden_size);
             let d_embeddings = Tensor::from_slice(d_micro, shape, &Device::Cpu)?;
-            self.encoder.backward(params, &micro.batch, activations, &d_embeddings, dropout.as_ref(), grad, workspace)
+            self.encoder.backward(params, &micro.batch, activations, &d_embeddings, dropout.as_ref(), grad, workspace)?;
+            workspace.shrink_to(limit);
+            Ok(())
         })
     }
 }

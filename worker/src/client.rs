@@ -2,18 +2,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artel_common::exit::{Exit, RunError};
 use artel_common::spec::RunSpec;
-use artel_common::store::Store;
+use artel_common::store::{LONG_PATIENCE, Store};
 use artel_common::{clock, memory};
 use artel_proto::v1::coordinator_client::CoordinatorClient;
 use artel_proto::{MAX_MESSAGE_BYTES, PROTOCOL, v1};
 use artel_trainer::collective::TcpCollective;
+use artel_trainer::interrupt::Interrupt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::saver::Saver;
 use crate::session::{Session, TaskError};
 
 /// How long a worker looks for its coordinator before it gives up: it may have been started first.
@@ -22,6 +25,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
 /// Time one call may take beyond the wait that it asks for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the step at hand may take once the run leaves, before it is given up.
+const STEP_MAY_TAKE: Duration = Duration::from_secs(4);
+/// How long a worker that was told to go waits for the run to end in order.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(19);
 /// Reports that may wait to be sent.
 const QUEUE: usize = 256;
 
@@ -42,7 +49,8 @@ pub struct WorkerOptions {
     pub allow_insecure: bool,
 }
 
-type Client = CoordinatorClient<Channel>;
+/// The coordinator as a worker reaches it.
+pub(crate) type Client = CoordinatorClient<Channel>;
 
 /// What leaves the worker, in order.
 enum Outbound {
@@ -65,13 +73,64 @@ pub async fn run(options: WorkerOptions, mut stop: watch::Receiver<bool>) -> Res
             ),
         ));
     }
+    let departure = Arc::new(Departure::default());
     tokio::select! {
-        ended = work(options) => ended,
-        _ = stop.wait_for(|stop| *stop) => Err(RunError::new(Exit::Interrupted, "interrupted: the worker was told to stop")),
+        ended = work(options, departure.clone()) => ended,
+        () = depart(&mut stop, &departure) => Err(RunError::new(Exit::Preempted, "the worker was told to leave")),
     }
 }
 
-async fn work(options: WorkerOptions) -> Result<(), RunError> {
+/// How this worker leaves: told itself, or by the coordinator.
+#[derive(Debug, Default)]
+struct Departure {
+    /// This process was told to go.
+    told: AtomicBool,
+    /// It is known to a coordinator, which is to end the run in order.
+    registered: AtomicBool,
+    interrupt: Arc<Interrupt>,
+    deadline: AtomicBool,
+}
+
+impl Departure {
+    /// The step at hand is the last one; it is given up where it takes long.
+    fn begin(self: &Arc<Self>) {
+        self.interrupt.leave();
+        if !self.deadline.swap(true, Ordering::Relaxed) {
+            let departure = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(STEP_MAY_TAKE).await;
+                departure.interrupt.give_up();
+            });
+        }
+    }
+}
+
+/// Ends once this process was told to go and the run had its time to end in order.
+async fn depart(stop: &mut watch::Receiver<bool>, departure: &Arc<Departure>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        return std::future::pending().await;
+    }
+    departure.told.store(true, Ordering::Relaxed);
+    if departure.registered.load(Ordering::Relaxed) {
+        departure.begin();
+        tokio::time::sleep(LEAVE_DEADLINE).await;
+    }
+}
+
+/// Vectors of this size and more go back to the system as soon as they are freed.
+const LARGE_BYTES: libc::c_int = 1 << 20;
+
+/// Without this glibc keeps freed vectors of up to 32 MiB in its heap, and the run's peak is that of all stages together.
+fn give_large_vectors_back() {
+    // SAFETY: mallopt only sets a number of the allocator, which every thread reads under its lock
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES)
+    };
+}
+
+async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), RunError> {
+    give_large_vectors_back();
     let listener = TcpCollective::listen(options.bind)
         .map_err(|e| RunError::new(Exit::Usage, format!("cannot listen on {} for the other ranks: {e}", options.bind)))?;
     let mut client = connect(&options.coordinator).await?;
@@ -79,14 +138,18 @@ async fn work(options: WorkerOptions) -> Result<(), RunError> {
     let spec: RunSpec = serde_json::from_str(&registered.spec_json).map_err(|e| {
         RunError::new(Exit::Refused, format!("the coordinator's spec is not readable: {e}; run the same version everywhere"))
     })?;
-    let store = Store::open(&registered.store_url)?;
+    let store = Store::open(&registered.store_url)?.with_patience(LONG_PATIENCE);
+    departure.registered.store(true, Ordering::Relaxed);
     let (end, mut ended) = watch::channel(None);
     let lease = Duration::from_millis(registered.lease_ms.into());
     let beat = Duration::from_millis(registered.heartbeat_ms.into());
-    tokio::spawn(heartbeats(client.clone(), registered.worker_id.clone(), beat, lease, end.clone()));
+    tokio::spawn(heartbeats(client.clone(), registered.worker_id.clone(), [beat, lease], departure.clone(), end.clone()));
     let (outbound, queue) = mpsc::channel(QUEUE);
     tokio::spawn(send_outbound(client.clone(), registered.worker_id.clone(), queue));
-    let tasks = take_tasks(client, registered.worker_id.clone(), start_session(options, spec, store, listener, outbound), end);
+    let runtime = tokio::runtime::Handle::current();
+    let saver = Saver::new(client.clone(), registered.worker_id.clone(), store.clone(), runtime.clone());
+    let session = Session::new(options.threads, spec, listener, departure.interrupt.clone(), saver, store, runtime);
+    let tasks = take_tasks(client, registered.worker_id.clone(), start_session(session, outbound), end);
     let tasks = tokio::spawn(tasks);
     let reason = ended.wait_for(Option::is_some).await.map(|end| end.clone());
     tasks.abort();
@@ -167,17 +230,23 @@ fn host_name() -> String {
 async fn heartbeats(
     mut client: Client,
     worker_id: String,
-    beat: Duration,
-    lease: Duration,
+    [beat, lease]: [Duration; 2],
+    departure: Arc<Departure>,
     end: watch::Sender<Option<(Exit, String)>>,
 ) {
     let mut answered = clock::now();
     loop {
         let pss_bytes = memory::pss_bytes(std::process::id()).unwrap_or(0);
-        let request = v1::HeartbeatRequest { worker_id: worker_id.clone(), pss_bytes };
+        let leaving = departure.told.load(Ordering::Relaxed);
+        let request = v1::HeartbeatRequest { worker_id: worker_id.clone(), pss_bytes, leaving };
         match client.heartbeat(timed(request, lease)).await.map(tonic::Response::into_inner) {
-            Ok(v1::HeartbeatResponse { stop: Some(stop) }) => return finish(&end, &stop),
-            Ok(_) => answered = clock::now(),
+            Ok(v1::HeartbeatResponse { stop: Some(stop), .. }) => return finish(&end, &stop),
+            Ok(v1::HeartbeatResponse { leave, .. }) => {
+                answered = clock::now();
+                if leave {
+                    departure.begin();
+                }
+            }
             Err(status) if status.code() == tonic::Code::FailedPrecondition => {
                 let _ = end.send(Some((Exit::Refused, format!("fenced: {}", status.message()))));
                 return;
@@ -206,19 +275,11 @@ fn finish(end: &watch::Sender<Option<(Exit, String)>>, stop: &v1::Stop) {
 type Work = (v1::Task, oneshot::Sender<()>);
 
 /// Starts the thread that owns the session: model, state and peers live there.
-fn start_session(
-    options: WorkerOptions,
-    spec: RunSpec,
-    store: Store,
-    listener: artel_trainer::collective::TcpListenerHandle,
-    outbound: mpsc::Sender<Outbound>,
-) -> std::sync::mpsc::Sender<Work> {
+fn start_session(mut session: Session, outbound: mpsc::Sender<Outbound>) -> std::sync::mpsc::Sender<Work> {
     let (sender, work) = std::sync::mpsc::channel::<Work>();
-    let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name("artel-session".into())
         .spawn(move || {
-            let mut session = Session::new(options.threads, spec, store, listener, runtime);
             while let Ok((task, done)) = work.recv() {
                 let task_id = task.task_id;
                 let reports = outbound.clone();

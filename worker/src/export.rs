@@ -1,10 +1,15 @@
-//! Weights into the store: the best so far, and at last the model folder.
+//! Tuned weights become a model folder: in the store at a run's end, or anywhere from a checkpoint.
 
 use std::path::{Path, PathBuf};
 
+use artel_common::checkpoint::StateVector;
+use artel_common::journal::PreparedRecord;
 use artel_common::layout;
-use artel_common::records::{ModelFile, ModelManifest, Report};
+use artel_common::model_files::fetch_model;
+use artel_common::records::{ModelFile, ModelManifest, ObjectRef, Report};
 use artel_common::spec::RunSpec;
+use artel_common::store::Store;
+use artel_proto::convert;
 use artel_proto::v1::{self, FailureKind};
 use artel_trainer::model::card::{CardFacts, render};
 use artel_trainer::model::digest::weights_digest_of_file;
@@ -12,39 +17,27 @@ use artel_trainer::model::export::{ExportOptions, write};
 use artel_trainer::model::{ModelFolder, Prompt};
 use artel_trainer::state::with_values;
 
+use crate::checkpoint;
 use crate::session::{Session, TaskError, TaskResult};
 
-/// Rank 0 puts the present weights into the store.
-pub(crate) fn keep(session: &mut Session, step: u64) -> TaskResult<()> {
-    let world = session.world()?;
-    if world.rank != 0 {
-        return Ok(());
-    }
-    if world.trainer.state.step != step {
-        return Err(TaskError::internal(format!("asked to keep step {step}, this rank is at {}", world.trainer.state.step)));
-    }
-    let bytes: Vec<u8> =
-        with_values(&world.trainer.state.params, |values| values.iter().flat_map(|value| value.to_le_bytes()).collect())?;
-    let digest = artel_common::digest::Digest::of(&bytes);
-    let object = session.wait(session.store.put(&layout::weights(step), bytes.into()))?;
-    if object.sha256 != digest {
-        return Err(TaskError { kind: FailureKind::Store, message: format!("{} was not written whole", object.key) });
-    }
-    session.kept = Some(object);
-    Ok(())
-}
-
-/// The parameters of `step`: those at hand, or those that were kept.
-fn params(session: &mut Session, step: u64) -> TaskResult<Vec<f32>> {
+/// The parameters of `step`: those at hand, or those of its checkpoint.
+fn params(session: &mut Session, step: u64, checkpoint: Option<v1::ObjectRef>) -> TaskResult<Vec<f32>> {
     let world = session.world()?;
     if world.trainer.state.step == step {
         return Ok(with_values(&world.trainer.state.params, <[f32]>::to_vec)?);
     }
-    let key = layout::weights(step);
-    let object = session.kept.clone().filter(|object| object.key == key);
-    let object = object.ok_or_else(|| TaskError::internal(format!("the weights of step {step} were not kept")))?;
-    let bytes = session.wait(session.store.get_verified(&object))?;
-    Ok(bytes.as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect())
+    let object = convert::object(checkpoint)
+        .map_err(|_| TaskError::internal(format!("the weights of step {step} are in no checkpoint")))?;
+    Ok(session.wait(checkpoint_params(&session.store, &object))?)
+}
+
+/// The parameters of a checkpoint.
+///
+/// # Errors
+/// A part is missing or damaged.
+pub async fn checkpoint_params(store: &Store, manifest: &ObjectRef) -> artel_common::Result<Vec<f32>> {
+    let manifest = checkpoint::read_manifest(store, manifest).await?;
+    checkpoint::read_vector(store, &manifest, StateVector::Params).await
 }
 
 /// Rank 0 writes the model folder and puts it into the store; the others have nothing to do.
@@ -54,25 +47,24 @@ pub(crate) fn export(session: &mut Session, task: &v1::Export) -> TaskResult<v1:
     }
     let report: Report =
         serde_json::from_str(&task.report_json).map_err(|e| TaskError::internal(format!("the report is not readable: {e}")))?;
-    let params = params(session, task.step)?;
+    let params = params(session, task.step, task.checkpoint.clone())?;
     let folder = session.folder()?;
-    let manifest: Option<ModelManifest> = session.wait(session.store.get_json(layout::MODEL_MANIFEST))?;
-    let source = manifest.map(|manifest| manifest.source).unwrap_or_default();
+    let source = session.model()?.source;
     let max_seq_length = session.tokenizer()?.max_seq_length();
     let prompts = session.prompts()?;
-    let card = render(&facts(&session.spec, &folder, &report, &source, max_seq_length, &prompts));
     let scratch =
         tempfile::tempdir().map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
     let to = scratch.path().join("model");
-    let options = ExportOptions {
-        matryoshka_dims: session.spec.train_dims(folder.config.hidden_size).iter().map(|width| width.dim).collect(),
+    let tuned = Tuned {
+        spec: &session.spec,
+        folder: &folder,
+        source: &source,
+        report: &report,
+        params: &params,
         max_seq_length,
-        query_prompt: prompts.0.text().to_owned(),
-        passage_prompt: prompts.1.text().to_owned(),
-        card,
-        replace: false,
+        prompts: &prompts,
     };
-    write(&folder, &params, &to, &options)?;
+    tuned.write(&to)?;
     let digest = weights_digest_of_file(&to.join("model.safetensors"))?;
     let mut files = Vec::new();
     for path in files_below(&to)? {
@@ -97,6 +89,63 @@ fn files_below(folder: &Path) -> TaskResult<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Tuned weights with all that their folder says of them.
+struct Tuned<'a> {
+    spec: &'a RunSpec,
+    folder: &'a ModelFolder,
+    source: &'a str,
+    report: &'a Report,
+    params: &'a [f32],
+    max_seq_length: usize,
+    prompts: &'a (Prompt, Prompt),
+}
+
+impl Tuned<'_> {
+    /// Writes the model folder, its card included.
+    fn write(&self, to: &Path) -> artel_trainer::Result<()> {
+        let Self { spec, folder, source, report, params, max_seq_length, prompts } = self;
+        let card = render(&facts(spec, folder, report, source, *max_seq_length, prompts));
+        let options = ExportOptions {
+            matryoshka_dims: spec.train_dims(folder.config.hidden_size).iter().map(|width| width.dim).collect(),
+            max_seq_length: *max_seq_length,
+            query_prompt: prompts.0.text().to_owned(),
+            passage_prompt: prompts.1.text().to_owned(),
+            card,
+            replace: false,
+        };
+        write(folder, params, to, &options)
+    }
+}
+
+/// Writes the model folder of a checkpoint, outside of any run: `report` says what is known of it.
+///
+/// # Errors
+/// An object is missing or damaged, or the folder cannot be written.
+pub async fn export_checkpoint(
+    store: &Store,
+    prepared: &PreparedRecord,
+    checkpoint: &ObjectRef,
+    report: &Report,
+    to: &Path,
+) -> artel_common::Result<()> {
+    let manifest: ModelManifest = store.get_json_verified(&prepared.model).await?;
+    let scratch = tempfile::tempdir().map_err(|e| artel_common::Error::io(std::env::temp_dir(), e))?;
+    let base = scratch.path().join("base");
+    fetch_model(&manifest, store, &base).await?;
+    let params = checkpoint_params(store, checkpoint).await?;
+    let unusable = |e: artel_trainer::Error| artel_common::Error::Model(e.to_string());
+    let folder = ModelFolder::open(&base).map_err(unusable)?;
+    let spec = &prepared.spec;
+    let max_seq_length = spec.model.max_seq_length.unwrap_or(folder.max_seq_length);
+    let tokenizer = folder.tokenizer(max_seq_length).map_err(unusable)?;
+    let query = spec.model.query_prompt.as_deref().unwrap_or_else(|| folder.prompts.query());
+    let passage = spec.model.passage_prompt.as_deref().unwrap_or_else(|| folder.prompts.passage());
+    let prompts = (tokenizer.prompt(query).map_err(unusable)?, tokenizer.prompt(passage).map_err(unusable)?);
+    let (params, source) = (&params, &manifest.source);
+    let max_seq_length = tokenizer.max_seq_length();
+    Tuned { spec, folder: &folder, source, report, params, max_seq_length, prompts: &prompts }.write(to).map_err(unusable)
 }
 
 fn facts(

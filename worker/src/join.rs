@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use artel_common::checkpoint::History;
 use artel_common::plan::EpochPlan;
 use artel_common::records::{Evaluation, TokensManifest};
 use artel_common::schedule::Schedule;
 use artel_common::spec::{LossKind, RunSpec};
-use artel_common::{layout, memory};
-use artel_proto::v1;
+use artel_common::{ErrorKind, memory};
+use artel_proto::convert;
+use artel_proto::v1::{self, FailureKind, report_request::Report};
 use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
@@ -21,7 +23,9 @@ use artel_trainer::state::TrainState;
 use artel_trainer::step::{StepSettings, Trainer};
 use artel_trainer::tokens::TokenTable;
 
-use crate::session::{Session, TaskError, TaskResult};
+use crate::checkpoint;
+use crate::saver::Seat;
+use crate::session::{Reporter, Session, TaskError, TaskResult};
 
 /// How long ranks have to find one another.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
@@ -42,20 +46,21 @@ pub(crate) struct World {
     pub queries: TokenTexts,
     pub corpus: TokenTexts,
     pub dims: Vec<usize>,
+    pub seat: Seat,
     /// What was measured so far.
     pub evaluations: Vec<Evaluation>,
-    /// The logged steps, one JSON object a line.
-    pub steps: String,
+    /// Losses and gradient norms so far.
+    pub history: History,
 }
 
 /// Joins the world that the coordinator formed.
-pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(World, v1::Joined)> {
+pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporter) -> TaskResult<(World, v1::Joined)> {
     let collective = connect(session, task)?;
     let folder = session.folder()?;
     let spec = session.spec.clone();
     let threads = session.num_threads(task.local_workers as usize);
     let encoder = Arc::new(Encoder::new(folder.config.clone(), folder.pooling, folder.layout.clone())?);
-    let state = TrainState::new(folder.load_params()?)?;
+    let (state, history) = state(session, task, &folder, report)?;
     let settings = settings(&spec, &folder, threads, task.local_workers as usize)?;
     let plan = format!(
         "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",
@@ -64,8 +69,8 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(W
         settings.activation_budget / 1_000_000
     );
     let dataset = session.dataset()?;
-    let tokens: Option<TokensManifest> = session.wait(session.store.get_json(layout::TOKENS_MANIFEST))?;
-    let tokens = tokens.ok_or_else(|| TaskError::internal("the store has no tokens yet"))?;
+    let tokens = session.inputs()?.tokens.clone().ok_or_else(|| TaskError::internal("the store has no tokens yet"))?;
+    let tokens: TokensManifest = session.wait(session.store.get_json_verified(&tokens))?;
     let table = load_tokens(session, &tokens, "train")?;
     let test = if dataset.test_is_train { "train" } else { "test" };
     let test_table = load_tokens(session, &tokens, test)?;
@@ -74,26 +79,47 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld) -> TaskResult<(W
     let batches = plans.iter().map(|plan| plan.num_batches() as u64).collect();
     let schedule = Schedule::new(batches, spec.train.gradient_accumulation_steps as u64, spec.train.max_steps);
     let dims = spec.eval_dims(folder.config.hidden_size);
-    let trainer = Trainer::new(encoder, settings, collective, state);
+    let trainer = Trainer::new(encoder, settings, collective, state).with_interrupt(session.interrupt.clone());
     let rank = task.rank as usize;
+    let seat = Seat { generation: task.generation, rank, world_size: task.members.len() };
     let warnings = folder.warnings.clone();
+    let losses = if rank == 0 { history.losses.clone() } else { Vec::new() };
+    let evaluations = serde_json::from_str(&task.evaluations_json)
+        .map_err(|e| TaskError::internal(format!("the evaluations so far are not readable: {e}")))?;
     Ok((
-        World {
-            spec,
-            rank,
-            trainer,
-            table,
-            plans,
-            schedule,
-            eval_texts,
-            queries,
-            corpus,
-            dims,
-            evaluations: Vec::new(),
-            steps: String::new(),
-        },
-        v1::Joined { plan, warnings },
+        World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims, seat, evaluations, history },
+        v1::Joined { plan, warnings, losses },
     ))
+}
+
+/// The state to begin from: a checkpoint's, else the base model's.
+fn state(session: &Session, task: &v1::JoinWorld, folder: &ModelFolder, report: &Reporter) -> TaskResult<(TrainState, History)> {
+    let Some(object) = task.checkpoint.clone() else {
+        return Ok((TrainState::new(folder.load_params()?)?, History::default()));
+    };
+    let object = convert::object(Some(object)).map_err(TaskError::internal)?;
+    let read = async {
+        let manifest = checkpoint::read_manifest(&session.store, &object).await?;
+        if manifest.run_digest.as_str() != task.run_digest {
+            return Err(artel_common::Error::Damaged(format!("{} is of another run", object.key)));
+        }
+        let (state, history) = checkpoint::read_state(&session.store, &manifest, folder.layout.total).await?;
+        Ok((manifest, state, history))
+    };
+    let (manifest, state, history) = session.wait(read).map_err(|e| match e.kind() {
+        ErrorKind::Damaged => TaskError { kind: FailureKind::Checkpoint, message: e.to_string() },
+        _ => e.into(),
+    })?;
+    let path = artel_trainer::kernels::kernel_path();
+    if manifest.kernel_path != path {
+        report(Report::Warning(v1::Warning {
+            message: format!(
+                "the checkpoint was computed with {} kernels and the run goes on with {path}: its weights may differ in their last bits from those of an undisturbed run",
+                manifest.kernel_path
+            ),
+        }));
+    }
+    Ok((state, history))
 }
 
 fn connect(session: &Session, task: &v1::JoinWorld) -> TaskResult<Arc<dyn Collective>> {
@@ -174,9 +200,8 @@ fn eval_set(session: &mut Session, name: &str, table: &TokenTable) -> TaskResult
 
 fn load_plans(session: &Session) -> TaskResult<Vec<EpochPlan>> {
     let mut plans = Vec::new();
-    for epoch in 0..session.spec.train.num_train_epochs {
-        let bytes = session.wait(session.store.get(&layout::plan(epoch)))?;
-        plans.push(EpochPlan::from_bytes(&bytes)?);
+    for plan in &session.inputs()?.plans {
+        plans.push(EpochPlan::from_bytes(&session.wait(session.store.get_verified(plan))?)?);
     }
     Ok(plans)
 }

@@ -2,13 +2,16 @@
 //! It may know everything but the coordinator and the command line; it alone joins RPC, storage and device.
 //! It must never decide who does what: the coordinator says so.
 
+mod checkpoint;
 mod client;
 mod evaluations;
 mod export;
 mod join;
+mod saver;
 mod session;
 mod tokenise;
 mod training;
 
 pub use artel_common::exit::RunError;
 pub use client::{WorkerOptions, run};
+pub use export::export_checkpoint;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use artel_common::records::{DatasetManifest, ModelManifest, ObjectRef, Pair, SplitManifest};
 use artel_common::spec::RunSpec;
 use artel_common::store::Store;
-use artel_common::{ErrorKind, layout, model_files, shard};
+use artel_common::{ErrorKind, model_files, shard};
+use artel_proto::convert;
 use artel_proto::v1::complete_task_request::Result as Outcome;
 use artel_proto::v1::{self, FailureKind, report_request::Report, task::Kind};
 use artel_trainer::collective::TcpListenerHandle;
+use artel_trainer::interrupt::Interrupt;
 use artel_trainer::model::{ModelFolder, Prompt, Tokenizer};
 
 use crate::join::World;
+use crate::saver::Saver;
 use crate::{evaluations, export, join, tokenise, training};
 
 /// Why a task failed.
@@ -41,7 +44,7 @@ impl TaskError {
 impl From<artel_common::Error> for TaskError {
     fn from(error: artel_common::Error) -> Self {
         let kind = match error.kind() {
-            ErrorKind::Store | ErrorKind::Conflict => FailureKind::Store,
+            ErrorKind::Store | ErrorKind::Damaged | ErrorKind::Conflict | ErrorKind::Fenced => FailureKind::Store,
             ErrorKind::Data | ErrorKind::Spec => FailureKind::Data,
             ErrorKind::Model => FailureKind::Model,
             ErrorKind::Internal => FailureKind::Internal,
@@ -54,6 +57,7 @@ impl From<artel_trainer::Error> for TaskError {
     fn from(error: artel_trainer::Error) -> Self {
         use artel_trainer::ErrorKind as Trainer;
         let kind = match error.kind() {
+            Trainer::Left => FailureKind::Left,
             Trainer::Input => FailureKind::Model,
             Trainer::Io => FailureKind::Store,
             Trainer::Collective => FailureKind::Collective,
@@ -77,22 +81,48 @@ pub(crate) struct Session {
     pub store: Store,
     pub listener: TcpListenerHandle,
     runtime: tokio::runtime::Handle,
+    /// What asks the work to end early.
+    pub interrupt: Arc<Interrupt>,
+    pub saver: Saver,
+    inputs: Option<Inputs>,
     /// Where the base model's files lie for as long as the process lives.
     scratch: Option<tempfile::TempDir>,
     folder: Option<Arc<ModelFolder>>,
     tokenizer: Option<Arc<Tokenizer>>,
     dataset: Option<Arc<DatasetManifest>>,
     world: Option<World>,
-    /// The weights that were kept last.
-    pub kept: Option<ObjectRef>,
+}
+
+/// What the run is made of, in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs {
+    pub dataset: ObjectRef,
+    pub model: ObjectRef,
+    pub plans: Vec<ObjectRef>,
+    pub tokens: Option<ObjectRef>,
+}
+
+impl Inputs {
+    fn new(message: Option<v1::Inputs>) -> TaskResult<Self> {
+        let v1::Inputs { dataset, model, plans, tokens } = message.unwrap_or_default();
+        let object = |message| convert::object(message).map_err(|e| TaskError::internal(format!("a task's inputs: {e}")));
+        Ok(Self {
+            dataset: object(dataset)?,
+            model: object(model)?,
+            plans: plans.into_iter().map(|plan| object(Some(plan))).collect::<TaskResult<_>>()?,
+            tokens: tokens.map(|tokens| object(Some(tokens))).transpose()?,
+        })
+    }
 }
 
 impl Session {
     pub(crate) fn new(
         threads: Option<usize>,
         spec: RunSpec,
-        store: Store,
         listener: TcpListenerHandle,
+        interrupt: Arc<Interrupt>,
+        saver: Saver,
+        store: Store,
         runtime: tokio::runtime::Handle,
     ) -> Self {
         Self {
@@ -101,38 +131,61 @@ impl Session {
             store,
             listener,
             runtime,
+            interrupt,
+            saver,
+            inputs: None,
             scratch: None,
             folder: None,
             tokenizer: None,
             dataset: None,
             world: None,
-            kept: None,
         }
     }
 
     /// Performs one task to its end.
     pub(crate) fn perform(&mut self, task: v1::Task, report: &Reporter) -> TaskResult<Outcome> {
         match task.kind.ok_or_else(|| TaskError::internal("a task of a kind that this version does not know"))? {
-            Kind::Tokenise(shard) => tokenise::tokenise(self, &shard).map(Outcome::Tokenised),
+            Kind::Tokenise(shard) => {
+                self.inputs = Some(Inputs::new(shard.inputs.clone())?);
+                tokenise::tokenise(self, &shard).map(Outcome::Tokenised)
+            }
             Kind::JoinWorld(join) => {
-                let (world, joined) = join::join(self, &join)?;
+                self.inputs = Some(Inputs::new(join.inputs.clone())?);
+                self.world = None;
+                let (world, joined) = join::join(self, &join, report)?;
                 self.world = Some(world);
                 Ok(Outcome::Joined(joined))
             }
             Kind::Evaluate(_) => {
                 let evaluated = training::evaluate(self.world()?, report)?;
                 evaluations::put_csv(self)?;
+                self.saver.check()?;
                 Ok(Outcome::Evaluated(evaluated))
             }
             Kind::Train(train) => {
-                let trained = training::train(self.world()?, &train, report)?;
+                let trained = training::train(self, &train, report)?;
                 evaluations::put_steps(self)?;
                 Ok(Outcome::Trained(trained))
             }
-            Kind::KeepWeights(keep) => export::keep(self, keep.step).map(|()| Outcome::Kept(v1::Kept {})),
-            Kind::Export(task) => export::export(self, &task).map(Outcome::Exported),
+            Kind::Save(save) => training::save(self, save.step, report).map(|()| Outcome::Saved(v1::Saved {})),
+            Kind::Export(task) => {
+                // what is in flight must be whole before the run can be done
+                self.saver.settle()?;
+                export::export(self, &task).map(Outcome::Exported)
+            }
             Kind::Stop(_) => Err(TaskError::internal("a stop is not a task")),
         }
+    }
+
+    /// What the run is made of.
+    pub(crate) fn inputs(&self) -> TaskResult<&Inputs> {
+        self.inputs.as_ref().ok_or_else(|| TaskError::internal("this worker was not told what the run is made of"))
+    }
+
+    /// World and saver, each for itself.
+    pub(crate) fn world_and_saver(&mut self) -> TaskResult<(&mut World, &mut Saver)> {
+        let world = self.world.as_mut().ok_or_else(|| TaskError::internal("this worker is not a rank of a world yet"))?;
+        Ok((world, &mut self.saver))
     }
 
     /// The world that this worker is a rank of.
@@ -150,8 +203,7 @@ impl Session {
         if let Some(dataset) = &self.dataset {
             return Ok(dataset.clone());
         }
-        let found: Option<DatasetManifest> = self.wait(self.store.get_json(layout::DATASET_MANIFEST))?;
-        let dataset = Arc::new(found.ok_or_else(|| TaskError::internal("the store has no data set yet"))?);
+        let dataset: Arc<DatasetManifest> = Arc::new(self.wait(self.store.get_json_verified(&self.inputs()?.dataset))?);
         self.dataset = Some(dataset.clone());
         Ok(dataset)
     }
@@ -173,13 +225,17 @@ impl Session {
         Ok(shard::decode_shard(bytes)?)
     }
 
+    /// The base model's manifest.
+    pub(crate) fn model(&self) -> TaskResult<ModelManifest> {
+        Ok(self.wait(self.store.get_json_verified(&self.inputs()?.model))?)
+    }
+
     /// The base model's folder, fetched once and checked.
     pub(crate) fn folder(&mut self) -> TaskResult<Arc<ModelFolder>> {
         if let Some(folder) = &self.folder {
             return Ok(folder.clone());
         }
-        let manifest: Option<ModelManifest> = self.wait(self.store.get_json(layout::MODEL_MANIFEST))?;
-        let manifest = manifest.ok_or_else(|| TaskError::internal("the store has no base model yet"))?;
+        let manifest = self.model()?;
         let scratch = tempfile::tempdir()
             .map_err(|e| TaskError { kind: FailureKind::Store, message: format!("no temporary folder: {e}") })?;
         let path: PathBuf = scratch.path().join("base");

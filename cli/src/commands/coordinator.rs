@@ -12,7 +12,7 @@ use super::spec::{SpecArgs, at_least_one};
 use crate::failure::Failure;
 use crate::signals::stop_switch;
 use crate::view::View;
-use artel_coordinator::{CoordinatorOptions, RunError};
+use artel_coordinator::CoordinatorOptions;
 
 /// Events on their way out; a coordinator that says more waits.
 const EVENTS_BOUND: usize = 1024;
@@ -41,12 +41,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut view = View::new(args.json);
     let outcome = args.spec.load(args.workers).and_then(|loaded| {
         let store = Store::open(&loaded.spec.run.store)?;
-        let report = super::runtime()?.block_on(serve(loaded, &store, &args, &mut view))?;
+        let report = super::runtime()?.block_on(serve(loaded, &args, &mut view))?;
         view.finish();
         if args.json { Ok(()) } else { super::run::closing(&report, &store) }
     });
     view.finish();
-    outcome.map_err(|failure| last_event(failure, &args, &mut view))
+    let outcome = outcome.map_err(|failure| last_event(failure, &args, &mut view));
+    if args.supervised { outcome } else { outcome.map_err(Failure::or_run_again) }
 }
 
 /// With `--json` the failure is an event too; under a supervisor it is that alone.
@@ -59,15 +60,10 @@ fn last_event(failure: Failure, args: &Args, view: &mut View) -> Failure {
     failure
 }
 
-async fn serve(loaded: LoadedSpec, store: &Store, args: &Args, view: &mut View) -> Result<Report, Failure> {
-    let (stop, asked) = stop_switch(args.supervised)?;
-    let made = crate::toy::model_folder(&loaded, store).await?;
-    let options = CoordinatorOptions {
-        spec: loaded,
-        listen: args.listen,
-        supervised: args.supervised,
-        model_folder: made.as_ref().map(|folder| folder.path().to_path_buf()),
-    };
+async fn serve(loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
+    let stop = stop_switch(args.supervised)?;
+    let make_model = crate::toy::make_model(&loaded);
+    let options = CoordinatorOptions { spec: loaded, listen: args.listen, supervised: args.supervised, make_model };
     for message in options.spec.warnings.clone() {
         view.own_event(&Event::Warning { message })?;
     }
@@ -85,10 +81,7 @@ async fn serve(loaded: LoadedSpec, store: &Store, args: &Args, view: &mut View) 
     while let Ok(event) = inbox.try_recv() {
         show(Some(event), view)?;
     }
-    result.map_err(|RunError { message, exit }| match *asked.borrow() {
-        Some(asked) => Failure::new(asked.exit(), message),
-        None => Failure::new(exit, message),
-    })
+    Ok(result?)
 }
 
 /// A failure is told by the process's end, once.

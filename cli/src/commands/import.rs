@@ -1,13 +1,13 @@
 //! `artel import SPEC`: the stages import and split alone, into the store.
 
-use std::time::Duration;
-
 use artel_common::clock;
 use artel_common::event::{Event, Stage};
+use artel_common::exit::Exit;
 use artel_common::records::{DatasetManifest, ImportReport};
 use artel_common::spec::LoadedSpec;
 use artel_common::store::Store;
-use artel_coordinator::dataset::{commit, read_rows, split};
+use artel_coordinator::core::Input;
+use artel_coordinator::{Preparation, Ready, prepare};
 use tokio::sync::mpsc;
 
 use super::spec::SpecArgs;
@@ -17,9 +17,9 @@ use crate::text::{count, printable};
 use crate::view::View;
 
 /// Reports of progress on their way to the screen; those that find no room are not missed.
-const PROGRESS_BOUND: usize = 16;
+const PROGRESS_BOUND: usize = 64;
 
-/// Read the pairs into the store and split them: a run's first two stages alone
+/// Read pairs and base model into the store and split them: a run's first two stages alone
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.spec.load_aloud(None)?;
     let mut view = View::new(false);
-    let outcome = super::runtime()?.block_on(import(&loaded, &mut view));
+    let outcome = super::runtime()?.block_on(import(loaded, &mut view));
     view.finish();
     let (manifest, warnings, url) = outcome?;
     for warning in &warnings {
@@ -42,39 +42,48 @@ pub fn run(args: Args) -> Result<(), Failure> {
     lines(&manifest, &url).iter().try_for_each(|line| output::data(&printable(line)))
 }
 
-async fn import(loaded: &LoadedSpec, view: &mut View) -> Result<(DatasetManifest, Vec<String>, String), Failure> {
+/// Prepares the run as its coordinator would, and shows it.
+async fn import(loaded: LoadedSpec, view: &mut View) -> Result<(DatasetManifest, Vec<String>, String), Failure> {
     let store = Store::open(&loaded.spec.run.store)?;
-    store.probe().await?;
-    let began = clock::now();
-    view.own_event(&Event::StageStarted { stage: Stage::Import })?;
-    let (told, mut progress) = mpsc::channel(PROGRESS_BOUND);
-    let tell = move |done, total| {
+    let make_model = crate::toy::make_model(&loaded);
+    let writer = format!("import-{}-{}", std::process::id(), clock::unix_seconds());
+    let preparation = Preparation { spec: loaded.spec, folder: loaded.folder, make_model, store: store.clone(), writer };
+    let (told, mut inputs) = mpsc::channel(PROGRESS_BOUND);
+    let tell = move |input| {
         // The next report says more than one that was dropped.
-        let _dropped = told.try_send((done, total));
+        let _dropped = told.try_send(input);
     };
-    let rows = {
-        let mut reading = std::pin::pin!(read_rows(&loaded.spec.data, &loaded.folder, &tell));
+    let ready = {
+        let mut preparing = std::pin::pin!(prepare(&preparation, &tell));
         loop {
             tokio::select! {
-                rows = &mut reading => break rows?,
-                Some((done, total)) = progress.recv() => {
-                    view.own_event(&Event::Progress { stage: Stage::Import, done, total, unit: "bytes".to_owned() })?;
-                }
+                biased;
+                Some(input) = inputs.recv() => show(input, view)?,
+                ready = &mut preparing => break ready?,
             }
         }
     };
-    finished(view, Stage::Import, began, format!("{} rows", count(rows.report.rows_read)))?;
-    let began = clock::now();
-    view.own_event(&Event::StageStarted { stage: Stage::Split })?;
-    let split = split(rows, &loaded.spec.data, loaded.spec.train.seed)?;
-    let manifest = commit(&split, &store).await?;
-    finished(view, Stage::Split, began, manifest.import.split.clone())?;
-    Ok((manifest, split.warnings, store.url().to_owned()))
+    while let Ok(input) = inputs.try_recv() {
+        show(input, view)?;
+    }
+    match ready {
+        Ready::Prepared(prepared, journal) => {
+            let warnings = journal.state().prepared.as_ref().map(|record| record.warnings.clone()).unwrap_or_default();
+            Ok((prepared.dataset.record, warnings, store.url().to_owned()))
+        }
+        Ready::Done(report) => {
+            let message = format!("{} holds the finished run {}; name another store", store.url(), report.name);
+            Err(Failure::new(Exit::Conflict, message))
+        }
+    }
 }
 
-fn finished(view: &mut View, stage: Stage, began: Duration, note: String) -> Result<(), Failure> {
-    let wall_s = clock::now().saturating_sub(began).as_secs_f64();
-    view.own_event(&Event::StageFinished { stage, wall_s, note })
+fn show(input: Input, view: &mut View) -> Result<(), Failure> {
+    match input {
+        Input::Stage(stage) => view.own_event(&Event::StageStarted { stage }),
+        Input::Progress { done, total, unit } => view.own_event(&Event::Progress { stage: Stage::Import, done, total, unit }),
+        _ => Ok(()),
+    }
 }
 
 /// What the store holds now, and what was left out.

@@ -5,6 +5,7 @@ mod coordinator;
 mod encode;
 mod evaluate;
 mod export;
+mod fsck;
 mod import;
 mod run;
 mod spec;
@@ -34,6 +35,7 @@ pub enum Command {
     Evaluate(evaluate::Args),
     Encode(encode::Args),
     Export(export::Args),
+    Fsck(fsck::Args),
     Import(import::Args),
     Coordinator(coordinator::Args),
     Worker(worker::Args),
@@ -51,6 +53,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Export(args) => export::run(args),
+        Command::Fsck(args) => fsck::run(args),
         Command::Import(args) => import::run(args),
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),

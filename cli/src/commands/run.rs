@@ -36,16 +36,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match outcome {
         Ok(report) if !args.json => closing(&report.0, &report.1),
         Ok(_) => Ok(()),
-        Err(failure) => Err(failure),
+        Err(failure) => Err(told_as_event(failure, &mut view).or_run_again()),
     }
 }
 
 /// The report, and the store that it lies in.
 fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> {
-    let loaded = match args.spec.load(args.workers) {
-        Ok(loaded) => loaded,
-        Err(failure) => return Err(told_as_event(failure, view)),
-    };
+    let loaded = args.spec.load(args.workers)?;
     let workers = loaded.spec.workers.count;
     let threads = args.threads.or(loaded.spec.workers.threads).unwrap_or_else(|| (super::cores() / workers).max(1));
     let store = loaded.spec.run.store.clone();
@@ -94,7 +91,7 @@ pub fn closing(report: &Report, store: &Store) -> Result<(), Failure> {
     lines.extend(table::before_after(&report.before, &report.after).lines().map(str::to_owned));
     lines.push(String::new());
     lines.push(match store.folder() {
-        Some(folder) => format!("model: {}", folder.join(layout::export_file("").trim_end_matches('/')).display()),
+        Some(folder) => format!("model: {}", folder.join(layout::EXPORT).display()),
         None => format!("model: artel export {} --to DIR", shell_word(store.url())),
     });
     lines.iter().try_for_each(|line| output::data(&crate::text::printable(line)))

@@ -1,13 +1,13 @@
-//! `artel status STORE`: how far a run has come, from its store alone.
+//! `artel status STORE`: how far a run has come, from its store alone, whether it is alive or not.
 
-use artel_common::event::Stage;
-use artel_common::layout;
-use artel_common::records::{DatasetManifest, Report, RunRecord};
+use artel_common::journal::{Journal, RunState};
+use artel_common::records::{Attempt, DatasetManifest, Metrics, Report};
+use artel_common::spec::RunSpec;
 use artel_common::store::Store;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::text::{count, printable};
+use crate::text::{bytes, count, printable};
 use crate::{output, table};
 
 /// Tell how far a run has come, from its store alone
@@ -25,15 +25,33 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Status {
     store: String,
-    name: Option<String>,
-    /// The last stage whose result lies in the store.
-    reached: Option<Stage>,
+    name: String,
+    /// Terms of the coordinator so far: how often a command worked on this store.
+    term: u64,
+    /// Seconds since 1970, when the last of them began.
+    began_unix_s: u64,
+    /// What comes next, or `done`.
+    next: String,
     train_rows: Option<u64>,
     test_rows: Option<u64>,
-    /// The last update that the log of steps knows.
-    step: Option<u64>,
-    loss: Option<f64>,
+    /// The update that a resume begins from, and all updates, as far as they are known.
+    step: u64,
+    total_steps: Option<u64>,
+    attempts: Vec<Attempt>,
+    checkpoints: Vec<Checkpoint>,
+    /// Checkpoints passed over: step and what was found.
+    damaged: Vec<(u64, String)>,
+    evaluations: usize,
     report: Option<Report>,
+}
+
+/// A checkpoint that a resume can begin from.
+#[derive(Debug, Serialize)]
+struct Checkpoint {
+    step: u64,
+    bytes: u64,
+    /// The metric that says which is the best, where it was measured.
+    best_metric: Option<f64>,
 }
 
 /// Reads and prints.
@@ -46,64 +64,103 @@ pub fn run(args: Args) -> Result<(), Failure> {
     lines(&status).iter().try_for_each(|line| output::data(&printable(line)))
 }
 
-async fn read(url: &str) -> Result<Status, Failure> {
-    let store = Store::open(url)?;
-    let run: Option<RunRecord> = store.get_json(layout::RUN).await?;
-    let dataset: Option<DatasetManifest> = store.get_json(layout::DATASET_MANIFEST).await?;
-    let model = store.get_opt(layout::MODEL_MANIFEST).await?.is_some();
-    let tokens = store.get_opt(layout::TOKENS_MANIFEST).await?.is_some();
-    let base = store.get_opt(&layout::evaluation(0)).await?.is_some();
-    let export = store.get_opt(layout::EXPORT_MANIFEST).await?.is_some();
-    let report: Option<Report> = store.get_json(layout::REPORT).await?;
-    let last = last_step(store.get_opt(layout::STEPS).await?.as_deref());
-    if run.is_none() && dataset.is_none() && !model && report.is_none() {
+/// What the journal of a store adds up to.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub(super) async fn journal(store: &Store) -> Result<RunState, Failure> {
+    Journal::read(store).await?.ok_or_else(|| {
         let message = format!("{} holds no run; `artel run SPEC --store` begins one", store.url());
-        return Err(Failure::new(artel_common::exit::Exit::Store, message));
-    }
-    let reached = [
-        (report.is_some(), Stage::Report),
-        (export, Stage::Export),
-        (last.is_some(), Stage::Train),
-        (base, Stage::EvaluateBase),
-        (tokens, Stage::Tokenise),
-        (dataset.is_some(), Stage::Split),
-        (model, Stage::Import),
-    ];
-    Ok(Status {
-        store: store.url().to_owned(),
-        name: run.as_ref().map(|run| run.spec.run.name.clone()),
-        reached: reached.into_iter().find(|(there, _)| *there).map(|(_, stage)| stage),
-        train_rows: dataset.as_ref().map(|dataset| dataset.train.num_rows),
-        test_rows: dataset.as_ref().map(|dataset| dataset.test.num_rows),
-        step: last.map(|(step, _)| step),
-        loss: last.map(|(_, loss)| loss),
-        report,
+        Failure::new(artel_common::exit::Exit::Store, message)
     })
 }
 
-/// Step and loss of the log's last whole line.
-fn last_step(log: Option<&[u8]>) -> Option<(u64, f64)> {
-    let text = String::from_utf8_lossy(log?).into_owned();
-    let last: serde_json::Value = text.lines().rev().find_map(|line| serde_json::from_str(line).ok())?;
-    Some((last.get("step")?.as_u64()?, last.get("loss")?.as_f64()?))
+async fn read(url: &str) -> Result<Status, Failure> {
+    let store = Store::open(url)?;
+    let run = journal(&store).await?;
+    let mut dataset: Option<DatasetManifest> = None;
+    if let Some(prepared) = &run.prepared {
+        dataset = Some(store.get_json_verified(&prepared.dataset).await?);
+    }
+    let metric = run.prepared.as_ref().map(|prepared| prepared.spec.evaluate.metric_for_best_model.clone());
+    let checkpoints = run.checkpoints.iter().map(|known| Checkpoint {
+        step: known.step,
+        bytes: known.bytes,
+        best_metric: value(run.evaluation_at(known.step).map(|evaluation| &evaluation.metrics), metric.as_deref()),
+    });
+    Ok(Status {
+        store: store.url().to_owned(),
+        name: run.name.clone(),
+        term: run.term,
+        began_unix_s: run.began_unix_s,
+        next: next(&run),
+        train_rows: dataset.as_ref().map(|dataset| dataset.train.num_rows),
+        test_rows: dataset.as_ref().map(|dataset| dataset.test.num_rows),
+        step: run.last_checkpoint().map_or(0, |last| last.step),
+        total_steps: run.prepared.as_ref().map(|prepared| prepared.total_steps),
+        attempts: run.attempts.clone(),
+        checkpoints: checkpoints.collect(),
+        damaged: run.damaged.clone(),
+        evaluations: run.evaluations.len(),
+        report: run.done.clone().map(|report| *report),
+    })
+}
+
+fn value(metrics: Option<&Metrics>, metric: Option<&str>) -> Option<f64> {
+    metrics?.get(metric?).copied()
+}
+
+/// What the same command would do next, and why it waits where nobody has given it.
+fn next(run: &RunState) -> String {
+    let what = match (&run.prepared, &run.done) {
+        (_, Some(_)) => return "done".to_owned(),
+        (None, _) => "import: pairs and base model are not in the store yet".to_owned(),
+        (Some(prepared), None) => after_import(run, &prepared.spec, prepared.total_steps),
+    };
+    format!("{what}; where no process works on it, it waits for `artel run` with its spec and this store")
+}
+
+fn after_import(run: &RunState, spec: &RunSpec, total: u64) -> String {
+    let step = run.last_checkpoint().map_or(0, |last| last.step);
+    if run.tokens.is_none() {
+        "tokenise".to_owned()
+    } else if run.evaluation_at(0).is_none() {
+        "evaluate the base model".to_owned()
+    } else if step < total {
+        let every = match (spec.train.save_strategy, spec.train.save_steps) {
+            (artel_common::spec::Strategy::Steps, Some(steps)) => format!(", saving every {steps} steps"),
+            _ => String::new(),
+        };
+        format!("train on from step {step} of {total}{every}")
+    } else if run.evaluation_at(total).is_none() {
+        "evaluate the trained model".to_owned()
+    } else if run.exported.is_none() {
+        "export".to_owned()
+    } else {
+        "report".to_owned()
+    }
 }
 
 fn lines(status: &Status) -> Vec<String> {
     let mut lines = vec![format!("store    {}", status.store)];
     let mut say = |title: &str, words: Option<String>| lines.extend(words.map(|words| format!("{title:<8} {words}")));
-    say("run", status.name.clone());
-    let reached = match status.reached {
-        Some(Stage::Report) => "done".to_owned(),
-        Some(Stage::Train) => "train (not finished, or not yet measured)".to_owned(),
-        Some(stage) => format!("{} is done, the next stage is not", stage.name()),
-        None => "nothing is done yet".to_owned(),
-    };
-    say("state", Some(reached));
+    say("run", Some(status.name.clone()));
+    say("next", Some(status.next.clone()));
     say(
         "rows",
         status.train_rows.zip(status.test_rows).map(|(train, test)| format!("{} train, {} test", count(train), count(test))),
     );
-    say("step", status.step.zip(status.loss).map(|(step, loss)| format!("{step}, loss {loss:.4}")));
+    for (number, attempt) in status.attempts.iter().enumerate() {
+        let Attempt { from_step, to_step, workers } = attempt;
+        say("attempt", Some(format!("{}: steps {from_step} to {to_step} or beyond, {workers} workers", number + 1)));
+    }
+    for checkpoint in &status.checkpoints {
+        let measured = checkpoint.best_metric.map_or(String::new(), |value| format!(", measured {value:.4}"));
+        say("saved", Some(format!("step {}, {}{measured}", checkpoint.step, bytes(checkpoint.bytes))));
+    }
+    for (step, reason) in &status.damaged {
+        say("damaged", Some(format!("step {step}, passed over: {reason}")));
+    }
     if let Some(report) = &status.report {
         say("measured", Some(format!("on {}", report.measured_on)));
         say("weights", Some(format!("{} (update {} of {})", report.weights_digest, report.exported_step, report.steps)));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::spec::at_least_one;
 use crate::failure::Failure;
 use crate::signals::stop_switch;
-use artel_worker::{RunError, WorkerOptions};
+use artel_worker::WorkerOptions;
 
 /// Start a worker; it waits for its coordinator and ends when the run does
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,9 @@ pub struct Args {
 
 /// Works until the run ends.
 pub fn run(args: Args) -> Result<(), Failure> {
-    super::runtime()?.block_on(async {
-        let (stop, asked) = stop_switch(args.supervised)?;
+    let supervised = args.supervised;
+    let outcome = super::runtime()?.block_on(async {
+        let stop = stop_switch(args.supervised)?;
         let options = WorkerOptions {
             coordinator: args.coordinator,
             threads: args.threads,
@@ -42,9 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             supervised: args.supervised,
             allow_insecure: args.allow_insecure,
         };
-        artel_worker::run(options, stop).await.map_err(|RunError { message, exit }| match *asked.borrow() {
-            Some(asked) => Failure::new(asked.exit(), message),
-            None => Failure::new(exit, message),
-        })
-    })
+        Ok(artel_worker::run(options, stop).await?)
+    });
+    if supervised { outcome } else { outcome.map_err(Failure::or_run_again) }
 }

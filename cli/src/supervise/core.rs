@@ -1,6 +1,6 @@
 //! What a supervisor decides: `(state, what was seen, now) -> orders`. No process, clock or pipe in here.
 //!
-//! The bounds: after a death everything has ended within 10 s (`GRACE` + `MERCY`), after Ctrl-C within `STOPPING`.
+//! The bounds: after a death everything has ended within 10 s (`GRACE` + `MERCY`), after Ctrl-C or SIGTERM within `LEAVING`.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const LISTENING: Duration = Duration::from_secs(900);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long from SIGTERM to SIGKILL after a death.
 const MERCY: Duration = Duration::from_secs(2);
-/// How long from SIGTERM to SIGKILL after Ctrl-C.
-const STOPPING: Duration = Duration::from_secs(5);
+/// How long the run may take to save its state and leave.
+const LEAVING: Duration = Duration::from_secs(19);
 
 /// A child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub enum Seen {
 pub enum Order {
     /// Start the workers, with this coordinator.
     StartWorkers(String),
+    /// SIGTERM to the coordinator, which ends the run in order.
+    Leave,
     /// SIGTERM to everyone who still lives.
     Terminate,
     /// SIGKILL to everyone who still lives.
@@ -89,6 +91,8 @@ enum Phase {
     Running,
     /// Somebody ended: the others have until the deadline to end by themselves.
     Ending,
+    /// The run was told to leave.
+    Leaving,
     /// SIGTERM was sent.
     Terminated,
     /// SIGKILL was sent.
@@ -117,6 +121,8 @@ pub struct Supervision {
     last_words: Vec<(Who, String)>,
     failed: Option<(String, u8)>,
     asked: Option<Asked>,
+    /// It was asked twice.
+    at_once: bool,
 }
 
 impl Supervision {
@@ -133,6 +139,7 @@ impl Supervision {
             last_words: Vec::new(),
             failed: None,
             asked: None,
+            at_once: false,
         }
     }
 
@@ -163,8 +170,7 @@ impl Supervision {
                 self.deadline = None;
                 vec![Order::StartWorkers(url)]
             }
-            // A coordinator that was told to stop says that it was, which is no news.
-            Event::Failed { message, exit_code } if matches!(self.phase, Phase::Running | Phase::Ending) => {
+            Event::Failed { message, exit_code } => {
                 self.failed.get_or_insert((message, exit_code));
                 Vec::new()
             }
@@ -179,7 +185,10 @@ impl Supervision {
             Who::Coordinator => self.coordinator = Some(Gone { pid, ended, killed }),
             Who::Worker(_) => self.living_workers -= 1,
         }
-        if killed {
+        let told = self.asked.is_some() || self.phase == Phase::Killed;
+        if who == Who::Coordinator && self.living_workers > 0 && !told {
+            // those that it knew have heard that the run is over; those that look for it would look for long
+            self.first_death = self.first_death.or((!matches!(ended, Ended::Code(0))).then_some((who, pid, ended)));
             self.phase = Phase::Terminated;
             self.deadline = Some(now + MERCY);
             return vec![Order::Terminate];
@@ -196,13 +205,14 @@ impl Supervision {
 
     fn on_asked(&mut self, asked: Asked, now: Duration) -> Vec<Order> {
         if self.asked.replace(asked).is_some() {
+            self.at_once = true;
             self.phase = Phase::Killed;
             self.deadline = None;
             return vec![Order::Kill];
         }
-        self.phase = Phase::Terminated;
-        self.deadline = Some(now + STOPPING);
-        vec![Order::Terminate]
+        self.phase = Phase::Leaving;
+        self.deadline = Some(now + LEAVING);
+        vec![Order::Leave]
     }
 
     fn on_time(&mut self, now: Duration) -> Option<Order> {
@@ -221,7 +231,7 @@ impl Supervision {
                 self.deadline = Some(now + MERCY);
                 Some(Order::Terminate)
             }
-            Phase::Terminated => {
+            Phase::Leaving | Phase::Terminated => {
                 self.phase = Phase::Killed;
                 self.deadline = None;
                 Some(Order::Kill)
@@ -234,7 +244,7 @@ impl Supervision {
     fn outcome(&self) -> Result<(), Failure> {
         let coordinator = self.coordinator.expect("the outcome is asked for when the coordinator is gone");
         if let Some(asked) = self.asked {
-            return Err(Failure::new(asked.exit(), asked.message()));
+            return self.left(asked, coordinator);
         }
         if let Some((message, code)) = &self.failed {
             let exit = Exit::from_code(*code).unwrap_or(Exit::Internal);
@@ -244,6 +254,18 @@ impl Supervision {
             return Ok(());
         }
         Err(self.unexplained(coordinator))
+    }
+
+    /// How a run ends that was told to leave: by what the coordinator says of it.
+    fn left(&self, asked: Asked, coordinator: Gone) -> Result<(), Failure> {
+        match &self.failed {
+            _ if self.at_once => {
+                Err(Failure::new(asked.exit_at_once(), "left at once: only the steps since the last checkpoint are lost"))
+            }
+            None if coordinator.ended == Ended::Code(0) => Ok(()),
+            Some((message, _)) => Err(Failure::new(Exit::Preempted, message)),
+            None => Err(Failure::new(Exit::Preempted, "told to leave: only the steps since the last checkpoint are lost")),
+        }
     }
 
     /// What this process saw of the worker that the coordinator lost.

@@ -2,6 +2,7 @@
 
 mod child;
 mod core;
+mod restarts;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use self::core::{Ended, Order, Seen, Supervision, Who};
+use self::restarts::Restarts;
 use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::view::View;
@@ -36,19 +38,39 @@ pub struct Crew {
     pub workers: Vec<Vec<String>>,
 }
 
-/// Runs them to the end and shows what the coordinator says.
+/// Runs them to the end and shows what the coordinator says. Where a process is lost all are started again, from the last checkpoint.
 ///
 /// # Errors
 /// What went wrong, said once, with its exit code.
 pub async fn supervise(crew: Crew, view: &mut View) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
+    let mut restarts = Restarts::default();
+    loop {
+        let failure = match once(&crew, view, &mut signals, &mut restarts).await {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let Some(pause) = restarts.after(&failure) else { return Err(failure) };
+        let message = failure.message.unwrap_or_default();
+        view.own_event(&Event::Restarting { restart: restarts.made, message })?;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            asked = signals.next() => {
+                return Err(Failure::new(asked.exit_at_once(), "told to leave before the run was started again"));
+            }
+        }
+    }
+}
+
+/// One coordinator and its workers, from their start to their end.
+async fn once(crew: &Crew, view: &mut View, signals: &mut Signals, restarts: &mut Restarts) -> Result<(), Failure> {
     let (reports, mut inbox) = mpsc::channel(REPORTS_BOUND);
     let mut supervision = Supervision::new(crew.workers.len(), clock::now());
     let mut children = vec![child::start(Who::Coordinator, &crew.coordinator, &reports)?];
     let mut ticks = tokio::time::interval(TICK);
     loop {
         let seen = tokio::select! {
-            report = inbox.recv() => take(report.expect("this function holds a sender"), view)?,
+            report = inbox.recv() => take(report.expect("this function holds a sender"), view, restarts)?,
             asked = signals.next() => Some(Seen::Asked(asked)),
             _ = ticks.tick() => {
                 view.tick();
@@ -58,7 +80,8 @@ pub async fn supervise(crew: Crew, view: &mut View) -> Result<(), Failure> {
         let Some(seen) = seen else { continue };
         for order in supervision.on(seen, clock::now()) {
             match order {
-                Order::StartWorkers(url) => start_workers(&crew, &url, &mut children, &reports),
+                Order::StartWorkers(url) => start_workers(crew, &url, &mut children, &reports),
+                Order::Leave => children.iter().take(1).for_each(|coordinator| coordinator.signal(Signal::TERM)),
                 Order::Terminate => children.iter().for_each(|child| child.signal(Signal::TERM)),
                 Order::Kill => children.iter().for_each(|child| child.signal(Signal::KILL)),
                 Order::End(outcome) => return outcome,
@@ -67,10 +90,14 @@ pub async fn supervise(crew: Crew, view: &mut View) -> Result<(), Failure> {
     }
 }
 
-/// Shows what a report says and hands on what it means.
-fn take(report: Report, view: &mut View) -> Result<Option<Seen>, Failure> {
+/// Shows what a report says and hands on what it means. Why a run failed is for its end to say, which may not have come.
+fn take(report: Report, view: &mut View, restarts: &mut Restarts) -> Result<Option<Seen>, Failure> {
     match (&report.line, &report.seen) {
-        (Some(line), Some(Seen::Event(event))) => view.event(event, line)?,
+        (_, Some(Seen::Event(Event::Failed { .. }))) => {}
+        (Some(line), Some(Seen::Event(event))) => {
+            restarts.note(event);
+            view.event(event, line)?;
+        }
         (Some(line), _) => crate::output::talk(&format!("coordinator: {line}")),
         (None, _) => {}
     }

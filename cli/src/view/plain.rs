@@ -108,6 +108,17 @@ pub(super) fn words(event: &Event) -> Option<String> {
         }
         Event::Evaluation { step, metrics, .. } => Some(format!("after step {step}: ndcg@10 {}", ndcg(metrics))),
         Event::Warning { message } => Some(format!("warning: {message}")),
+        Event::Resumed { from_step, attempt } => Some(match from_step {
+            0 => format!("resuming the run in this store, attempt {attempt}"),
+            _ => format!("resuming the run in this store after step {from_step}, attempt {attempt}"),
+        }),
+        Event::AlreadyDone {} => Some("the run in this store is done already".to_owned()),
+        Event::Checkpoint { step, bytes, wall_s } => {
+            let size = text::bytes(*bytes);
+            Some(format!("checkpoint of step {step}: {size} in {}", text::duration(*wall_s)))
+        }
+        Event::Leaving { reason } => Some(format!("leaving: {reason}; the state is being saved")),
+        Event::Restarting { restart, message } => Some(format!("{message}; starting again (restart {restart})")),
         Event::StageStarted { .. } | Event::Progress { .. } | Event::Step { .. } | Event::Done { .. } | Event::Failed { .. } => {
             None
         }

@@ -8,6 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload, WriteMultipart};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::patience::Tries;
 use super::{PART_BYTES, Store};
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
@@ -15,6 +16,8 @@ use crate::records::ObjectRef;
 
 /// Parts on their way at once.
 const PARTS_AT_ONCE: usize = 4;
+/// The name under which an upload of unknown outcome fails.
+pub(super) const UPLOAD: &str = "an upload whose completion was not confirmed";
 
 impl Store {
     /// Copies a file into the store. `progress` is told of the bytes of each part.
@@ -23,6 +26,23 @@ impl Store {
     /// The file cannot be read, or the store refuses; then no object is left.
     pub async fn put_file(&self, key: &str, file: &FilePath, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<ObjectRef> {
         let path = self.path(key)?;
+        let mut tries = Tries::new(self, "write", key);
+        loop {
+            match self.put_file_once(&path, key, file, progress).await? {
+                Ok(object) => return Ok(object),
+                Err(e) => tries.wait(e).await.map_err(|e| self.fail("write", key, &e))?,
+            }
+        }
+    }
+
+    /// One try of [`Store::put_file`]: the outer error is the file's, the inner one the store's.
+    async fn put_file_once(
+        &self,
+        path: &Path,
+        key: &str,
+        file: &FilePath,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<object_store::Result<ObjectRef>> {
         let mut source = tokio::fs::File::open(file).await.map_err(|e| Error::io(file, e))?;
         let mut hasher = Hasher::default();
         let mut bytes = 0;
@@ -30,11 +50,16 @@ impl Store {
         if first.len() < PART_BYTES {
             hasher.update(&first);
             bytes += first.len() as u64;
-            self.inner.put(&path, PutPayload::from_bytes(first)).await.map_err(|e| self.fail("write", key, &e))?;
+            if let Err(e) = self.inner.put(path, PutPayload::from_bytes(first)).await {
+                return Ok(Err(e));
+            }
             progress(bytes);
-            return Ok(ObjectRef { key: key.to_owned(), bytes, sha256: hasher.finish() });
+            return Ok(Ok(ObjectRef { key: key.to_owned(), bytes, sha256: hasher.finish() }));
         }
-        let upload = self.inner.put_multipart(&path).await.map_err(|e| self.fail("write", key, &e))?;
+        let upload = match self.inner.put_multipart(path).await {
+            Ok(upload) => upload,
+            Err(e) => return Ok(Err(e)),
+        };
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let mut part = first;
         while !part.is_empty() {
@@ -42,7 +67,7 @@ impl Store {
             bytes += part.len() as u64;
             if let Err(e) = writer.wait_for_capacity(PARTS_AT_ONCE).await {
                 let _ = writer.abort().await;
-                return Err(self.fail("write", key, &e));
+                return Ok(Err(e));
             }
             let len = part.len() as u64;
             writer.put(part);
@@ -55,8 +80,7 @@ impl Store {
                 }
             };
         }
-        writer.finish().await.map_err(|e| self.fail("write", key, &e))?;
-        Ok(ObjectRef { key: key.to_owned(), bytes, sha256: hasher.finish() })
+        Ok(finish(writer).await.map(|()| ObjectRef { key: key.to_owned(), bytes, sha256: hasher.finish() }))
     }
 
     /// Copies an object into a file and checks its digest; the file appears whole or not at all.
@@ -92,7 +116,7 @@ impl Store {
     /// The object is missing, or the file cannot be written; a part of it may then be left.
     pub async fn fetch_file(&self, key: &str, file: &FilePath, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<ObjectRef> {
         let path = self.path(key)?;
-        let bytes = match self.inner.head(&path).await {
+        let bytes = match self.retried("read", key, || self.inner.head(&path)).await {
             Ok(found) => found.size,
             Err(object_store::Error::NotFound { .. }) => return Err(self.missing(key)),
             Err(e) => return Err(self.fail("read", key, &e)),
@@ -112,12 +136,13 @@ impl Store {
 
     /// The bytes of an object of this size, in order, a few parts read ahead.
     pub(super) fn parts(&self, path: Path, size: u64) -> impl Stream<Item = object_store::Result<Bytes>> + use<> {
-        let inner = self.inner.clone();
+        let store = self.clone();
         let starts = (0..size).step_by(PART_BYTES);
         futures::stream::iter(starts)
             .map(move |start| {
-                let (inner, path) = (inner.clone(), path.clone());
-                async move { inner.get_range(&path, start..size.min(start + PART_BYTES as u64)).await }
+                let (store, path) = (store.clone(), path.clone());
+                let range = start..size.min(start + PART_BYTES as u64);
+                async move { store.retried("read", path.as_ref(), || store.inner.get_range(&path, range.clone())).await }
             })
             .buffered(PARTS_AT_ONCE)
     }
@@ -133,7 +158,17 @@ impl Store {
             }
             writer.put(bytes.slice(start..bytes.len().min(start + PART_BYTES)));
         }
-        writer.finish().await.map(|_| ())
+        finish(writer).await
+    }
+}
+
+/// Completes an upload. Where the answer was lost, the client's own second try finds the upload gone although its object is there: not
+/// known to have failed, so the whole is written again.
+async fn finish(writer: WriteMultipart) -> object_store::Result<()> {
+    match writer.finish().await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::NotFound { source, .. }) => Err(object_store::Error::Generic { store: UPLOAD, source }),
+        Err(e) => Err(e),
     }
 }
 

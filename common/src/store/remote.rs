@@ -16,10 +16,10 @@ use crate::error::{Error, Result};
 const REQUEST_TIMEOUT: &str = "30 seconds";
 /// How long reaching the server may take.
 const CONNECT_TIMEOUT: &str = "5 seconds";
-/// With [`REQUEST_TIMEOUT`], no answer takes a minute: after this no request is tried again.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(25);
-/// How often a request is tried again.
-const MAX_RETRIES: usize = 8;
+/// The client's own tries are few and quick: those that have a budget and tell of the wait are in `patience`.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the client tries a request again by itself.
+const MAX_RETRIES: usize = 2;
 
 /// The bucket of a URL, and the key prefix within it. Settings and credentials come from the environment.
 ///

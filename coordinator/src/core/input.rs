@@ -1,11 +1,16 @@
 //! What the core is told, and what it wants done.
 
+use std::collections::BTreeMap;
+
+use artel_common::checkpoint::{CheckpointManifest, CheckpointPart};
 use artel_common::digest::Digest;
 use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
-use artel_common::records::{DatasetManifest, Evaluation, ModelManifest, Report, TokensManifest};
-use artel_common::schedule::Schedule;
+use artel_common::journal::{CheckpointRecord, Record, RunState};
+use artel_common::records::{ExportManifest, ObjectRef, Report, TokensManifest};
 use artel_proto::v1;
+
+use super::Prepared;
 
 /// Why a run or a task failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,23 +38,19 @@ pub struct NewWorker {
     pub collective_address: String,
 }
 
-/// Data set, model and plan lie in the store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Prepared {
-    /// The data set.
-    pub dataset: DatasetManifest,
-    /// The base model.
-    pub model: ModelManifest,
-    /// The updates.
-    pub schedule: Schedule,
-    /// Training rows that an epoch leaves out, the most of any epoch.
-    pub rows_left_out: u64,
-    /// The run's identity.
-    pub run_digest: Digest,
-    /// The metric that says which weights are the best, such as `dim_128_cosine_ndcg@10`.
-    pub best_metric: String,
-    /// Rows of the batches of each update, in order of updates.
-    pub rows_per_step: Vec<u32>,
+/// A rank's part of a checkpoint, whose objects lie in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankPart {
+    /// The world that the rank is of.
+    pub generation: u64,
+    /// Updates in the state.
+    pub step: u64,
+    /// Its ranges.
+    pub parts: Vec<CheckpointPart>,
+    /// Losses and gradient norms, by rank 0.
+    pub history: Option<ObjectRef>,
+    /// Values of each vector.
+    pub num_values: u64,
 }
 
 /// Something that happened.
@@ -57,8 +58,6 @@ pub struct Prepared {
 pub enum Input {
     /// The preparation entered a stage.
     Stage(Stage),
-    /// The preparation found something that a person should know.
-    Warning(String),
     /// The preparation goes on.
     Progress {
         /// Units done.
@@ -68,8 +67,10 @@ pub enum Input {
         /// Which unit.
         unit: String,
     },
-    /// Data set, model and plan are there.
-    Prepared(Box<Prepared>),
+    /// Data set, model and plan are there; and what the journal says of the run so far.
+    Prepared(Box<Prepared>, Box<RunState>),
+    /// The run in the store is done already.
+    AlreadyDone,
     /// The preparation, or a commit, failed.
     Failed(Failure),
     /// A worker came; its id is `worker-N` in order of arrival.
@@ -80,6 +81,8 @@ pub enum Input {
         worker: String,
         /// Its memory.
         pss_bytes: u64,
+        /// It was told to go.
+        leaving: bool,
     },
     /// A worker did what it was told.
     Done {
@@ -96,8 +99,10 @@ pub enum Input {
         worker: String,
         /// The task.
         task: u64,
+        /// What kind of failure.
+        kind: v1::FailureKind,
         /// Why.
-        failure: Failure,
+        message: String,
     },
     /// A worker's task goes on.
     Reported {
@@ -106,20 +111,59 @@ pub enum Input {
         /// How.
         report: v1::report_request::Report,
     },
-    /// The last `Commit...` effect is done.
-    Committed,
+    /// A rank's part of a checkpoint lies in the store.
+    Part {
+        /// Whose.
+        worker: String,
+        /// What.
+        part: RankPart,
+    },
+    /// A commit is done: the journal has this record.
+    Recorded(Box<Record>),
     /// Time passed.
     Tick {
         /// Memory of the coordinator and its parent.
         own_bytes: u64,
     },
-    /// The process was told to stop.
-    Stop {
-        /// What it exits with.
-        exit: Exit,
+    /// The process was told to go: the run saves its state and leaves.
+    Leave {
         /// Who said so.
         reason: String,
     },
+}
+
+/// Something to make durable: its objects, then the journal entry that names them. Commits are carried out one after another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Commit {
+    /// The tokens' manifest.
+    Tokens {
+        /// It.
+        manifest: TokensManifest,
+        /// Wall seconds by stage so far.
+        wall_s: BTreeMap<String, f64>,
+    },
+    /// A checkpoint's manifest.
+    Checkpoint {
+        /// It.
+        manifest: CheckpointManifest,
+        /// Greatest memory so far.
+        peak_bytes: u64,
+        /// Wall seconds by stage so far.
+        wall_s: BTreeMap<String, f64>,
+    },
+    /// Checkpoints go out of the run, and then their objects out of the store.
+    Prune(Vec<CheckpointRecord>),
+    /// The exported folder's manifest.
+    Export {
+        /// It.
+        manifest: ExportManifest,
+        /// Of the weights.
+        weights_digest: Digest,
+    },
+    /// The end.
+    Done(Box<Report>),
+    /// An entry that names no new object.
+    Record(Record),
 }
 
 /// Something to do.
@@ -132,12 +176,8 @@ pub enum Effect {
         /// Which.
         worker: String,
     },
-    /// Put the tokens' manifest, then say `Committed`.
-    CommitTokens(TokensManifest),
-    /// Put an evaluation beside the others; nothing waits for it.
-    PutEvaluations(Vec<Evaluation>),
-    /// Put the export's manifest and the report, then say `Committed`.
-    CommitReport(Box<Report>, Vec<v1::ModelFile>),
+    /// Make something durable, then say `Recorded`.
+    Commit(Box<Commit>),
     /// End the run.
     Finish {
         /// What every process of it exits with.

@@ -2,7 +2,10 @@
 //! randomness, no store inside; the same core runs in tests and in production.
 
 mod input;
+mod leaving;
 mod outcome;
+mod prepared;
+mod saves;
 mod stages;
 mod workers;
 
@@ -11,12 +14,17 @@ use std::time::Duration;
 
 use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
-use artel_common::records::{DatasetManifest, Evaluation, Metrics, TokenShardRef};
+use artel_common::journal::{Record, RunState};
+use artel_common::records::{DatasetManifest, TokenShardRef};
 use artel_common::schedule::Schedule;
 use artel_common::spec::RunSpec;
 use artel_proto::v1;
 
-pub use input::{Effect, Failure, Input, NewWorker, Prepared};
+pub use input::{Commit, Effect, Failure, Input, NewWorker, RankPart};
+pub use prepared::Prepared;
+
+use leaving::Leaving;
+use saves::Saving;
 
 /// How often a worker says that it lives.
 pub const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -44,6 +52,10 @@ struct WorldTask {
     waiting: BTreeSet<String>,
     rank0: Option<v1::complete_task_request::Result>,
     digests: BTreeSet<String>,
+    /// Why the checkpoint that it was to begin from cannot be used.
+    damaged: Option<String>,
+    /// Ranks that gave it up because the run is leaving.
+    gave_up: bool,
 }
 
 /// What the run is doing.
@@ -53,11 +65,15 @@ enum Phase {
     Gathering,
     Tokenising,
     CommittingTokens,
+    /// A world's generation is being recorded.
+    Opening,
     Joining,
     EvaluatingBase,
     Training,
     Evaluating,
-    Keeping,
+    /// An evaluation is being recorded.
+    Recording,
+    Saving,
     Exporting,
     Reporting,
     Over,
@@ -70,10 +86,12 @@ pub struct Core {
     token: [u8; 32],
     phase: Phase,
     stage: Option<(Stage, Duration)>,
-    wall: BTreeMap<&'static str, Duration>,
+    wall: BTreeMap<String, f64>,
     workers: Vec<Worker>,
     next_task: u64,
     prepared: Option<Prepared>,
+    /// What the journal says.
+    run: RunState,
     gathering_since: Option<Duration>,
     queue: VecDeque<v1::Tokenise>,
     running: BTreeMap<u64, v1::Tokenise>,
@@ -82,19 +100,17 @@ pub struct Core {
     generation: u64,
     world: Vec<String>,
     world_task: Option<WorldTask>,
-    schedule: Option<Schedule>,
-    points: VecDeque<u64>,
+    /// After which updates the weights are measured, and after which the state is saved.
+    points: Vec<u64>,
+    saves: Vec<u64>,
+    saving: BTreeMap<u64, Saving>,
     step: u64,
-    before: Option<Metrics>,
-    evaluations: Vec<Evaluation>,
-    best: Option<Evaluation>,
-    kept: Option<u64>,
     losses: Vec<f64>,
-    trained_pairs: u64,
     peak_bytes: u64,
     own_bytes: u64,
     warnings: Vec<String>,
     blamed: Option<(Duration, Failure)>,
+    leaving: Option<Leaving>,
     stop: Option<(Exit, String)>,
 }
 
@@ -110,6 +126,7 @@ impl Core {
             workers: Vec::new(),
             next_task: 1,
             prepared: None,
+            run: RunState::default(),
             gathering_since: None,
             queue: VecDeque::new(),
             running: BTreeMap::new(),
@@ -118,19 +135,16 @@ impl Core {
             generation: 0,
             world: Vec::new(),
             world_task: None,
-            schedule: None,
-            points: VecDeque::new(),
+            points: Vec::new(),
+            saves: Vec::new(),
+            saving: BTreeMap::new(),
             step: 0,
-            before: None,
-            evaluations: Vec::new(),
-            best: None,
-            kept: None,
             losses: Vec::new(),
-            trained_pairs: 0,
             peak_bytes: 0,
             own_bytes: 0,
             warnings: Vec::new(),
             blamed: None,
+            leaving: None,
             stop: None,
         }
     }
@@ -143,18 +157,24 @@ impl Core {
         }
         match input {
             Input::Stage(stage) => self.enter(stage, now, &mut effects),
-            Input::Warning(message) => self.warn(message, &mut effects),
             Input::Progress { done, total, unit } => self.progress(done, total, unit, &mut effects),
-            Input::Prepared(prepared) => self.prepared(*prepared, now, &mut effects),
+            Input::Prepared(prepared, run) => self.prepared(*prepared, *run, now, &mut effects),
+            Input::AlreadyDone => {
+                effects.push(Effect::Emit(Event::AlreadyDone {}));
+                self.finish(Exit::Done, "the run in this store is done already".into(), &mut effects);
+            }
             Input::Failed(failure) => self.fail(failure, &mut effects),
             Input::Registered(worker) => self.register(worker, now, &mut effects),
-            Input::Heartbeat { worker, pss_bytes } => self.heartbeat(&worker, pss_bytes, now),
+            Input::Heartbeat { worker, pss_bytes, leaving } => self.heartbeat(&worker, pss_bytes, leaving, now, &mut effects),
             Input::Done { worker, task, result } => self.done(&worker, task, result, now, &mut effects),
-            Input::TaskFailed { worker, task, failure } => self.task_failed(&worker, task, failure, now, &mut effects),
+            Input::TaskFailed { worker, task, kind, message } => {
+                self.task_failed(&worker, task, kind, message, now, &mut effects);
+            }
             Input::Reported { worker, report } => self.reported(&worker, report, &mut effects),
-            Input::Committed => self.committed(now, &mut effects),
+            Input::Part { worker, part } => self.part(&worker, part, now, &mut effects),
+            Input::Recorded(record) => self.recorded(&record, now, &mut effects),
             Input::Tick { own_bytes } => self.tick(own_bytes, now, &mut effects),
-            Input::Stop { exit, reason } => self.finish(exit, reason, &mut effects),
+            Input::Leave { reason } => self.leave(reason, now, &mut effects),
         }
         effects
     }
@@ -178,18 +198,45 @@ impl Core {
         self.workers.iter().find(|worker| worker.id == id)
     }
 
+    /// The journal has a record: what it adds up to, and what follows.
+    fn recorded(&mut self, record: &Record, now: Duration, effects: &mut Vec<Effect>) {
+        self.run.record(record);
+        match record {
+            Record::Tokens { .. } => self.tokens_committed(now, effects),
+            Record::World { .. } => self.open_world(effects),
+            Record::Evaluated { .. } if self.phase == Phase::Recording => self.go_on(now, effects),
+            Record::Checkpoint(checkpoint) => self.checkpoint_committed(checkpoint, now, effects),
+            Record::Damaged { .. } => self.join_world(effects),
+            Record::Exported(exported) => self.report_run(exported, now, effects),
+            Record::Done { .. } => {
+                self.leave_stage(now, String::new(), effects);
+                self.finish(Exit::Done, "the run is done".into(), effects);
+            }
+            Record::Evaluated { .. } | Record::Began(_) | Record::Prepared(_) | Record::Pruned { .. } => {}
+        }
+    }
+
     /// Leaves the present stage and enters another; its wall time is counted.
     fn enter(&mut self, stage: Stage, now: Duration, effects: &mut Vec<Effect>) {
-        self.leave(now, String::new(), effects);
+        self.leave_stage(now, String::new(), effects);
         self.stage = Some((stage, now));
         effects.push(Effect::Emit(Event::StageStarted { stage }));
     }
 
-    fn leave(&mut self, now: Duration, note: String, effects: &mut Vec<Effect>) {
+    fn leave_stage(&mut self, now: Duration, note: String, effects: &mut Vec<Effect>) {
         let Some((stage, since)) = self.stage.take() else { return };
-        let wall = now.saturating_sub(since);
-        *self.wall.entry(stage.name()).or_default() += wall;
-        effects.push(Effect::Emit(Event::StageFinished { stage, wall_s: wall.as_secs_f64(), note }));
+        let wall_s = now.saturating_sub(since).as_secs_f64();
+        *self.wall.entry(stage.name().to_owned()).or_default() += wall_s;
+        effects.push(Effect::Emit(Event::StageFinished { stage, wall_s, note }));
+    }
+
+    /// Wall seconds by stage, the present one so far included.
+    fn wall_s(&self, now: Duration) -> BTreeMap<String, f64> {
+        let mut wall = self.wall.clone();
+        if let Some((stage, since)) = self.stage {
+            *wall.entry(stage.name().to_owned()).or_default() += now.saturating_sub(since).as_secs_f64();
+        }
+        wall
     }
 
     fn warn(&mut self, message: String, effects: &mut Vec<Effect>) {
@@ -209,6 +256,10 @@ impl Core {
         self.stage.map_or("start", |(stage, _)| stage.name())
     }
 
+    fn commit(commit: Commit, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Commit(Box::new(commit)));
+    }
+
     fn finish(&mut self, exit: Exit, message: String, effects: &mut Vec<Effect>) {
         self.phase = Phase::Over;
         self.stop = Some((exit, message.clone()));
@@ -220,7 +271,11 @@ impl Core {
     }
 
     fn manifest(&self) -> Option<&DatasetManifest> {
-        self.prepared.as_ref().map(|prepared| &prepared.dataset)
+        self.prepared.as_ref().map(|prepared| &prepared.dataset.record)
+    }
+
+    fn schedule(&self) -> Option<&Schedule> {
+        self.prepared.as_ref().map(|prepared| &prepared.schedule)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use artel_common::event::Event;
 use artel_common::exit::Exit;
+use artel_proto::convert::failure_exit;
 use artel_proto::v1;
 
 use super::{BLAME_DELAY, Core, Effect, Failure, LEASE, NewWorker, Phase, WORKERS_DEADLINE, Worker};
@@ -46,7 +47,10 @@ impl Core {
         self.gather(now, effects);
     }
 
-    pub(super) fn heartbeat(&mut self, worker: &str, pss_bytes: u64, now: Duration) {
+    pub(super) fn heartbeat(&mut self, worker: &str, pss_bytes: u64, leaving: bool, now: Duration, effects: &mut Vec<Effect>) {
+        if leaving && self.knows(worker) {
+            self.leave(format!("{worker} was told to leave"), now, effects);
+        }
         if let Some(known) = self.workers.iter_mut().find(|known| known.id == worker) {
             known.last_seen = now;
             known.pss_bytes = pss_bytes;
@@ -81,20 +85,45 @@ impl Core {
         is_it
     }
 
-    pub(super) fn task_failed(&mut self, worker: &str, task: u64, failure: Failure, now: Duration, effects: &mut Vec<Effect>) {
+    pub(super) fn task_failed(
+        &mut self,
+        worker: &str,
+        task: u64,
+        kind: v1::FailureKind,
+        message: String,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.take_back(worker, task) {
             return;
         }
-        if failure.exit == Exit::WorkerLost {
-            // an exchange broke: the rank that is silent, not the one that noticed, is to blame
-            if self.blamed.is_none() {
-                let message = format!("{worker} in stage {}: {}", self.stage_name(), failure.message);
-                self.blamed = Some((now + BLAME_DELAY, Failure { exit: Exit::WorkerLost, message }));
+        use v1::FailureKind as Kind;
+        let joining = self.phase == Phase::Joining;
+        match kind {
+            Kind::Checkpoint if joining => {
+                if let Some(task) = &mut self.world_task {
+                    task.damaged.get_or_insert(message);
+                }
+                self.world_done(worker, None, now, effects);
             }
-            return;
+            Kind::Left => {
+                self.leave(format!("{worker} was told to leave"), now, effects);
+                self.world_done(worker, None, now, effects);
+            }
+            // in a run that leaves, whoever gives up first breaks the others' exchange
+            Kind::Collective if self.is_leaving() => self.world_done(worker, None, now, effects),
+            Kind::Collective => {
+                // an exchange broke: the rank that is silent, not the one that noticed, is to blame
+                if self.blamed.is_none() {
+                    let message = format!("{worker} in stage {}: {message}", self.stage_name());
+                    self.blamed = Some((now + BLAME_DELAY, Failure { exit: Exit::WorkerLost, message }));
+                }
+            }
+            kind => {
+                let message = format!("{worker} failed in stage {}: {message}", self.stage_name());
+                self.fail(Failure { exit: failure_exit(kind), message }, effects);
+            }
         }
-        let message = format!("{worker} failed in stage {}: {}", self.stage_name(), failure.message);
-        self.fail(Failure { exit: failure.exit, message }, effects);
     }
 
     pub(super) fn tick(&mut self, own_bytes: u64, now: Duration, effects: &mut Vec<Effect>) {
@@ -102,7 +131,7 @@ impl Core {
         self.count_memory();
         if let Some(lost) = self.workers.iter().find(|worker| now.saturating_sub(worker.last_seen) > LEASE) {
             let message = format!(
-                "{} (process {} on {}) was lost in stage {}: no sign of life for {} s; look at its machine and its log, then run again with an empty store",
+                "{} (process {} on {}) was lost in stage {}: no sign of life for {} s; look at its machine and its log, then run again: the run goes on from its last checkpoint",
                 lost.id,
                 lost.facts.pid,
                 lost.facts.host,
@@ -111,6 +140,7 @@ impl Core {
             );
             return self.fail(Failure { exit: Exit::WorkerLost, message }, effects);
         }
+        self.leave_in_time(now, effects);
         if let Some((due, failure)) = &self.blamed
             && now >= *due
         {

@@ -1,40 +1,28 @@
 //! The split put into the store: shards first, then the manifest that makes them exist.
 
+use artel_common::Result;
 use artel_common::digest::{Digest, Hasher};
 use artel_common::layout;
-use artel_common::records::{DatasetManifest, Pair, ShardRef, SplitManifest};
+use artel_common::records::{DatasetManifest, Pair, ShardRef, SplitManifest, Stored};
 use artel_common::shard::{MAX_SHARD_ROWS, MAX_SHARD_TEXT_BYTES, encode_shard};
-use artel_common::store::{Created, Store};
-use artel_common::{Error, Result};
+use artel_common::store::Store;
 
 use super::Split;
 
 /// Version of [`DatasetManifest`].
 const FORMAT: u32 = 1;
 
-/// Puts both sides of the split into the store as shards, then creates the manifest that names them.
-///
-/// The same split committed again finds its manifest there and changes nothing.
+/// Puts both sides of the split into the store as shards, then the manifest that names them, under this term of the coordinator.
 ///
 /// # Errors
-/// The store refuses, or it already holds another data set.
-pub async fn commit(split: &Split, store: &Store) -> Result<DatasetManifest> {
+/// The store refuses.
+pub async fn commit(split: &Split, store: &Store, term: u64) -> Result<Stored<DatasetManifest>> {
     let train = put_side("train", &split.train, store).await?;
     let test = if split.test_is_train { train.clone() } else { put_side("test", &split.test, store).await? };
-    let manifest =
+    let record =
         DatasetManifest { format: FORMAT, train, test, test_is_train: split.test_is_train, import: split.report.clone() };
-    match store.create_json(layout::DATASET_MANIFEST, &manifest).await? {
-        Created::New => Ok(manifest),
-        Created::Exists => {
-            let there: Option<DatasetManifest> = store.get_json(layout::DATASET_MANIFEST).await?;
-            there.filter(|there| *there == manifest).ok_or_else(|| {
-                Error::Conflict(format!(
-                    "{} already holds another data set; use another store, or the same files and spec",
-                    store.url()
-                ))
-            })
-        }
-    }
+    let object = store.put_json(&layout::dataset_manifest(term), &record).await?;
+    Ok(Stored { record, object })
 }
 
 async fn put_side(name: &str, pairs: &[Pair], store: &Store) -> Result<SplitManifest> {

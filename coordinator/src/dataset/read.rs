@@ -1,6 +1,6 @@
 //! The files of a spec, read: pairs to train on, pairs to measure on, and what was left out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use artel_common::records::{ImportReport, Pair};
 use artel_common::spec::{Columns, DataSection};
@@ -63,6 +63,18 @@ pub async fn read_rows(data: &DataSection, spec_dir: &Path, progress: Progress<'
         ));
     }
     Ok(Rows { train, test, report, warnings })
+}
+
+/// The local files that `[data]` names, each by its name in reports; those of buckets are not among them.
+///
+/// # Errors
+/// A file is missing, or a glob matches nothing.
+pub async fn local_files(data: &DataSection, spec_dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut sources = source::find(&data.pairs, spec_dir, "data.pairs").await?;
+    if let Some(file) = data.test.as_ref().filter(|test| *test != TEST_IS_TRAIN) {
+        sources.extend(source::find(std::slice::from_ref(file), spec_dir, "data.test").await?);
+    }
+    Ok(sources.iter().filter_map(|source| Some((source.name.clone(), source.local_path()?.to_path_buf()))).collect())
 }
 
 /// The value of `data.test` that means: measure on the training pairs.

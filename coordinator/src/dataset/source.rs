@@ -142,6 +142,14 @@ impl Source {
         }
     }
 
+    /// Where it lies, if on this machine.
+    pub(super) fn local_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Local(path) => Some(path),
+            Place::Remote { .. } => None,
+        }
+    }
+
     /// Takes the file's digest and opens it.
     ///
     /// # Errors
@@ -179,7 +187,11 @@ where
     }
 }
 
-fn digest_file(path: &Path, name: &str) -> Result<ObjectRef> {
+/// Size and digest of a local file, under this name.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest_file(path: &Path, name: &str) -> Result<ObjectRef> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 1 << 20];

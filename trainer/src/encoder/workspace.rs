@@ -63,15 +63,25 @@ impl Workspace {
         self.free.push(buffer.storage);
     }
 
-    /// Frees all buffers that are not in use.
-    pub fn clear(&mut self) {
-        self.free.clear();
+    /// Frees buffers that are not in use, the greatest first, until the rest take no more than `limit` bytes.
+    pub fn shrink_to(&mut self, limit: usize) {
+        self.free.sort_unstable_by_key(|tensor| std::cmp::Reverse(bytes(tensor)));
+        let mut held = self.free_bytes();
+        self.free.retain(|tensor| {
+            let keep = held <= limit;
+            held -= if keep { 0 } else { bytes(tensor) };
+            keep
+        });
     }
 
     /// Bytes of the buffers that are not in use.
     pub fn free_bytes(&self) -> usize {
-        self.free.iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
+        self.free.iter().map(bytes).sum()
     }
+}
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
 }
 
 #[cfg(test)]
@@ -96,6 +106,12 @@ mod tests {
         assert_eq!(other_type.dtype(), DType::F64);
         pool.give(third);
         assert_eq!(pool.free_bytes(), bytes);
+        pool.shrink_to(bytes);
+        assert_eq!(pool.free_bytes(), bytes);
+        pool.shrink_to(bytes - 1);
+        assert_eq!(pool.free_bytes(), bytes / 2, "the buffers are of one size");
+        pool.shrink_to(0);
+        assert_eq!(pool.free_bytes(), 0);
         assert!((1..5000).all(|len| capacity(len) >= len && (len < 256 || capacity(len) * 4 <= len * 5)));
     }
 }

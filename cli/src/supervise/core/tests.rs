@@ -39,7 +39,8 @@ fn all_end_well() {
     let mut supervision = running();
     assert_eq!(supervision.on(exited(Who::Worker(1), Ended::Code(0)), after(50)), []);
     assert_eq!(supervision.on(Seen::Tick, after(60)), [], "the coordinator may take its time over the report");
-    assert_eq!(supervision.on(exited(Who::Coordinator, Ended::Code(0)), after(61)), []);
+    // a worker that never found its coordinator would look for long
+    assert_eq!(supervision.on(exited(Who::Coordinator, Ended::Code(0)), after(61)), [Order::Terminate]);
     assert_eq!(end(supervision.on(exited(Who::Worker(0), Ended::Code(0)), after(62))), Ok(()));
 }
 
@@ -50,7 +51,7 @@ fn a_worker_is_killed() {
     let mut supervision = running();
     assert_eq!(supervision.on(exited(Who::Worker(1), Ended::Signal(9)), after(1)), []);
     assert_eq!(supervision.on(failed("rank 1 is gone", Exit::WorkerLost), after(2)), []);
-    assert_eq!(supervision.on(exited(Who::Coordinator, Ended::Code(7)), after(2)), []);
+    assert_eq!(supervision.on(exited(Who::Coordinator, Ended::Code(7)), after(2)), [Order::Terminate]);
     let outcome = end(supervision.on(exited(Who::Worker(0), Ended::Code(7)), after(3)));
     let expected = Failure::new(Exit::WorkerLost, "rank 1 is gone (worker 1, pid 21, was killed by signal 9)");
     assert_eq!(outcome, Err(expected));
@@ -106,19 +107,31 @@ fn the_coordinator_refuses() {
     assert_eq!(outcome, Err(Failure::new(Exit::Data, "no such file")));
 }
 
-/// Goal: Ctrl-C ends everything within 5 s, a second one at once, exit code 130. Method: nobody obeys SIGTERM.
+/// Goal: a run that is told to leave ends by what its coordinator says. Method: it saves, says so, and ends with 75.
+#[test]
+fn told_to_leave() {
+    let mut supervision = running();
+    assert_eq!(supervision.on(Seen::Asked(Asked::Terminate), after(1)), [Order::Leave]);
+    supervision.on(failed("told to leave: the state after step 8 is saved", Exit::Preempted), after(9));
+    assert_eq!(supervision.on(exited(Who::Worker(0), Ended::Code(75)), after(9)), []);
+    assert_eq!(supervision.on(exited(Who::Coordinator, Ended::Code(75)), after(9)), []);
+    let failure = end(supervision.on(exited(Who::Worker(1), Ended::Code(75)), after(9))).expect_err("left");
+    assert_eq!(failure, Failure::new(Exit::Preempted, "told to leave: the state after step 8 is saved"));
+}
+
+/// Goal: leaving ends within 19 s, a second Ctrl-C at once with exit code 130. Method: nobody obeys.
 #[test]
 fn ctrl_c() {
     for impatient in [false, true] {
         let mut supervision = running();
-        assert_eq!(supervision.on(Seen::Asked(Asked::Interrupt), after(1)), [Order::Terminate]);
-        let (seen, when) = if impatient { (Seen::Asked(Asked::Interrupt), 2) } else { (Seen::Tick, 6) };
+        assert_eq!(supervision.on(Seen::Asked(Asked::Interrupt), after(1)), [Order::Leave]);
+        let (seen, when) = if impatient { (Seen::Asked(Asked::Interrupt), 2) } else { (Seen::Tick, 20) };
         assert_eq!(supervision.on(seen, after(when)), [Order::Kill]);
         for who in [Who::Worker(0), Who::Worker(1)] {
             assert_eq!(supervision.on(exited(who, Ended::Signal(9)), after(when)), []);
         }
         let failure = end(supervision.on(exited(Who::Coordinator, Ended::Signal(9)), after(when))).expect_err("stopped");
-        assert_eq!(failure.exit, Exit::Interrupted);
+        assert_eq!(failure.exit, if impatient { Exit::Interrupted } else { Exit::Preempted });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use artel_common::layout;
+use artel_common::records::DatasetManifest;
 use artel_common::rng::Rng;
 use artel_common::shard::decode_shard;
 use artel_common::store::Store;
@@ -168,15 +168,16 @@ fn on_train_and_too_few() {
     }
 }
 
-/// Goal: what is committed is what was split, in shards of at most 4,096 rows, the manifest last and once. Method: read the
-/// shards back; commit again; commit another.
+/// Goal: what is committed is what was split, in shards of at most 4,096 rows. Method: read the shards back; commit again, under another
+/// term, which leaves the first one's objects as they are.
 #[test]
 fn committed() {
     let folder = folder(&[]);
     let store = Store::open(&folder.path().join("store").display().to_string()).unwrap();
     let pairs: Vec<Pair> = (0..5000).map(|n| pair(&format!("q{n}"), &format!("p{n}"))).collect();
     let done = split(rows(pairs, Some((0..10).map(distinct).collect())), &data(&[]), 0).unwrap();
-    let manifest = runtime().block_on(commit(&done, &store)).unwrap();
+    let stored = runtime().block_on(commit(&done, &store, 1)).unwrap();
+    let manifest = &stored.record;
     let train: Vec<_> = manifest.train.shards.iter().map(|shard| (shard.first_row, shard.num_rows)).collect();
     assert_eq!(train, [(0, 4096), (4096, 904)]);
     assert_eq!((manifest.train.num_rows, manifest.train.num_columns, manifest.test.num_rows), (5000, 2, 10));
@@ -187,13 +188,15 @@ fn committed() {
         }
         assert_eq!(found, *wanted);
     }
-    assert_eq!(runtime().block_on(commit(&done, &store)).unwrap(), manifest);
-    let stored = runtime().block_on(store.get_json(layout::DATASET_MANIFEST)).unwrap();
-    assert_eq!(stored, Some(manifest.clone()));
     let other = Split { train: done.train[1..].to_vec(), ..done.clone() };
-    assert!(message(runtime().block_on(commit(&other, &store))).contains("already holds another data set"));
+    assert_ne!(runtime().block_on(commit(&other, &store, 2)).unwrap().object, stored.object);
+    let read: DatasetManifest = runtime().block_on(store.get_json_verified(&stored.object)).unwrap();
+    assert_eq!(read, *manifest);
+    for shard in &manifest.train.shards {
+        runtime().block_on(store.get_verified(&shard.object)).unwrap();
+    }
     let on_train = Split { test: done.train.clone(), test_is_train: true, ..done };
     let other_store = Store::open(&folder.path().join("other").display().to_string()).unwrap();
-    let manifest = runtime().block_on(commit(&on_train, &other_store)).unwrap();
+    let manifest = runtime().block_on(commit(&on_train, &other_store, 1)).unwrap().record;
     assert_eq!(manifest.train, manifest.test);
 }

@@ -1,0 +1,132 @@
+//! `artel fsck STORE`: whether every object that the run names is there, whole and of its digest; and what nothing names.
+
+use std::collections::BTreeMap;
+
+use artel_common::checkpoint::CheckpointManifest;
+use artel_common::exit::Exit;
+use artel_common::journal::{Journal, RunState};
+use artel_common::layout;
+use artel_common::records::{DatasetManifest, ExportManifest, ModelManifest, ObjectRef, TokensManifest};
+use artel_common::store::{Listed, Store};
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::text::{bytes, count, printable};
+
+/// Check a run's store: every object that it names, and those that it does not
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run's store: a URL or a folder
+    #[arg(value_name = "STORE")]
+    store: String,
+    /// Delete the objects that nothing names; only where no process works on the run
+    #[arg(long)]
+    delete_unnamed: bool,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Found {
+    /// Every object that is named, by its key.
+    named: BTreeMap<String, Option<ObjectRef>>,
+    /// What is wrong, an object a line.
+    wrong: Vec<String>,
+}
+
+/// Checks, prints, deletes.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let (found, unnamed, deleted) = super::small_runtime()?.block_on(check(&args))?;
+    let mut lines: Vec<String> = found.wrong.iter().map(|what| format!("damaged  {what}")).collect();
+    lines.extend(unnamed.iter().map(|object| format!("unnamed  {} ({})", object.key, bytes(object.bytes))));
+    let whole = found.named.len() - found.wrong.len().min(found.named.len());
+    lines.push(format!(
+        "{} objects are named, {} of them whole; {} unnamed",
+        count(found.named.len() as u64),
+        count(whole as u64),
+        count(unnamed.len() as u64)
+    ));
+    if deleted > 0 {
+        lines.push(format!("{} unnamed objects were deleted", count(deleted)));
+    }
+    lines.iter().try_for_each(|line| output::data(&printable(line)))?;
+    if found.wrong.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} of the run's objects are damaged or missing; a checkpoint among them is passed over when the run goes on, anything else must be restored",
+        found.wrong.len()
+    );
+    Err(Failure::new(Exit::Store, message))
+}
+
+async fn check(args: &Args) -> Result<(Found, Vec<Listed>, u64), Failure> {
+    let store = Store::open(&args.store)?;
+    // listed first: what is written while this goes on is then no stranger
+    let listed = store.list_prefix("").await?;
+    let run = super::status::journal(&store).await?;
+    let mut found = Found::default();
+    for key in Journal::keys(&store).await? {
+        found.named.insert(key, None);
+    }
+    name_all(&store, &run, &mut found).await?;
+    let objects: Vec<ObjectRef> = found.named.values().flatten().cloned().collect();
+    for object in &objects {
+        if let Err(e) = store.get_verified(object).await {
+            found.wrong.push(e.to_string());
+        }
+    }
+    let people = |key: &str| key == layout::REPORT || key == layout::STEPS || key.starts_with("eval/");
+    let unnamed: Vec<Listed> =
+        listed.into_iter().filter(|object| !found.named.contains_key(&object.key) && !people(&object.key)).collect();
+    let mut deleted = 0;
+    if args.delete_unnamed {
+        for object in &unnamed {
+            store.delete(&object.key).await?;
+            deleted += 1;
+        }
+    }
+    Ok((found, unnamed, deleted))
+}
+
+/// Every object that the journal names, itself or through a manifest.
+async fn name_all(store: &Store, run: &RunState, found: &mut Found) -> Result<(), Failure> {
+    if let Some(prepared) = &run.prepared {
+        if let Some(dataset) = manifest::<DatasetManifest>(store, &prepared.dataset, found).await {
+            let shards = dataset.train.shards.iter().chain(&dataset.test.shards);
+            shards.for_each(|shard| found.name(&shard.object));
+        }
+        if let Some(model) = manifest::<ModelManifest>(store, &prepared.model, found).await {
+            model.files.iter().for_each(|file| found.name(&file.object));
+        }
+        prepared.plans.iter().for_each(|plan| found.name(plan));
+    }
+    if let Some(tokens) = &run.tokens
+        && let Some(tokens) = manifest::<TokensManifest>(store, tokens, found).await
+    {
+        tokens.shards.iter().for_each(|shard| found.name(&shard.object));
+    }
+    for checkpoint in &run.checkpoints {
+        if let Some(manifest) = manifest::<CheckpointManifest>(store, &checkpoint.manifest, found).await {
+            manifest.objects().for_each(|object| found.name(object));
+        }
+    }
+    if let Some(exported) = &run.exported
+        && let Some(export) = manifest::<ExportManifest>(store, &exported.manifest, found).await
+    {
+        export.files.iter().for_each(|file| found.name(&file.object));
+    }
+    Ok(())
+}
+
+/// A manifest, itself named; one that is damaged names nothing, and is told of when the objects are read.
+async fn manifest<T: DeserializeOwned>(store: &Store, object: &ObjectRef, found: &mut Found) -> Option<T> {
+    found.name(object);
+    store.get_json_verified(object).await.ok()
+}
+
+impl Found {
+    fn name(&mut self, object: &ObjectRef) {
+        self.named.insert(object.key.clone(), Some(object.clone()));
+    }
+}
