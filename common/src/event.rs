@@ -139,8 +139,10 @@ pub enum Event {
         step: u64,
         /// Its size.
         bytes: u64,
-        /// Wall seconds from the first part to the journal entry.
+        /// Wall seconds from the first part that came in to the journal entry.
         wall_s: f64,
+        /// Seconds for which training stood still for it, on the rank where that was longest.
+        stall_s: f64,
     },
     /// A process of the run was lost, and all of them are started again.
     Restarting {

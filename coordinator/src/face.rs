@@ -64,10 +64,10 @@ impl Coordinator for Face {
     }
 
     async fn saved_part(&self, request: Request<v1::SavedPartRequest>) -> Result<Response<v1::SavedPartResponse>, Status> {
-        let v1::SavedPartRequest { worker_id, generation, step, parts, history, num_values } = request.into_inner();
+        let v1::SavedPartRequest { worker_id, generation, step, parts, history, num_values, stall_ms } = request.into_inner();
         let parts: Result<Vec<_>, String> = parts.into_iter().map(TryInto::try_into).collect();
         let history = history.map(TryInto::try_into).transpose().map_err(malformed)?;
-        let part = RankPart { generation, step, parts: parts.map_err(malformed)?, history, num_values };
+        let part = RankPart { generation, step, parts: parts.map_err(malformed)?, history, num_values, stall_ms };
         let whole = self.handle.saved_part(worker_id, part).await?.map_err(refused)?;
         Ok(Response::new(v1::SavedPartResponse { whole }))
     }

@@ -24,7 +24,9 @@ fn every_fail_point_on_a_folder() {
 #[test]
 fn every_fail_point_on_a_bucket() {
     let disturbed = Disturbed::new(Where::Bucket(S3Server::start()));
-    for (index, point) in POINTS.into_iter().enumerate() {
+    // a third of them where time is short: the protocol is the same, and the folder has all
+    let every = if std::env::var_os("ARTEL_SLOW").is_some() { 1 } else { 3 };
+    for (index, point) in POINTS.into_iter().enumerate().step_by(every) {
         disturbed.die_at(point, &format!("point-{index}"));
     }
 }

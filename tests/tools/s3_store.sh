@@ -2,18 +2,5 @@
 # Runs the object store's bucket test against moto, an S3 server from PyPI, on loopback. Usage: tests/tools/s3_store.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-venv=target/moto
-if [ ! -x "$venv/bin/moto_server" ]; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" -q install 'moto[server]==5.*'
-fi
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$venv/bin/moto_server" -H 127.0.0.1 -p "$port" >"$venv/server.log" 2>&1 &
-server=$!
-trap 'kill $server' EXIT
-export AWS_ENDPOINT=http://127.0.0.1:$port AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=testsecret AWS_REGION=us-east-1
-for _ in $(seq 100); do
-    curl -sf -X PUT "$AWS_ENDPOINT/artel-test" -o /dev/null && break
-    sleep 0.1
-done
-ARTEL_TEST_S3=s3://artel-test cargo test -p artel-common --lib store::tests::bucket -- --exact --nocapture "$@"
+source tests/tools/moto.sh
+ARTEL_TEST_S3=s3://artel-test cargo test --workspace --lib store::tests::bucket -- --exact --nocapture "$@"

@@ -86,6 +86,7 @@ impl Saver {
 
     /// Copies the state and begins to put it; waits for the checkpoint before it, if that is still in flight.
     pub(crate) fn begin(&mut self, seat: Seat, state: &TrainState, history: &History, report: &Reporter) -> TaskResult<()> {
+        let begun = Instant::now();
         if let Some(before) = self.in_flight.as_ref().filter(|before| !before.task.is_finished()) {
             report(Report::Warning(v1::Warning {
                 message: format!(
@@ -99,7 +100,8 @@ impl Saver {
         let (store, client, worker) = (self.store.clone(), self.client.clone(), self.worker_id.clone());
         let done = Arc::new(AtomicU64::new(0));
         let bytes = snapshot.vectors.iter().map(|vector| vector.len() as u64).sum();
-        let task = self.runtime.spawn(put(snapshot, store, client, worker, done.clone()));
+        let stall = begun.elapsed();
+        let task = self.runtime.spawn(put(snapshot, stall, store, client, worker, done.clone()));
         self.in_flight = Some(InFlight { step: state.step, begun: Instant::now(), done, bytes, task });
         Ok(())
     }
@@ -170,7 +172,14 @@ fn snapshot(seat: Seat, state: &TrainState, history: &History) -> TaskResult<Sna
 }
 
 /// Puts every part, then tells the coordinator until the checkpoint is whole.
-async fn put(snapshot: Snapshot, store: Store, client: Client, worker: String, done: Arc<AtomicU64>) -> TaskResult<()> {
+async fn put(
+    snapshot: Snapshot,
+    stall: Duration,
+    store: Store,
+    client: Client,
+    worker: String,
+    done: Arc<AtomicU64>,
+) -> TaskResult<()> {
     fail::fail_point!("checkpoint::before_parts");
     let Snapshot { seat: Seat { generation, .. }, step, num_values, range, vectors, history } = snapshot;
     let pieces = StateVector::ALL.into_iter().zip(vectors).flat_map(|(vector, bytes)| {
@@ -206,6 +215,7 @@ async fn put(snapshot: Snapshot, store: Store, client: Client, worker: String, d
         parts: parts.iter().map(Into::into).collect(),
         history: history.as_ref().map(Into::into),
         num_values,
+        stall_ms: stall.as_millis() as u64,
     };
     until_whole(client, request).await
 }

@@ -113,9 +113,8 @@ pub(super) fn words(event: &Event) -> Option<String> {
             _ => format!("resuming the run in this store after step {from_step}, attempt {attempt}"),
         }),
         Event::AlreadyDone {} => Some("the run in this store is done already".to_owned()),
-        Event::Checkpoint { step, bytes, wall_s } => {
-            let size = text::bytes(*bytes);
-            Some(format!("checkpoint of step {step}: {size} in {}", text::duration(*wall_s)))
+        Event::Checkpoint { step, bytes, stall_s, .. } => {
+            Some(format!("checkpoint of step {step}: {}, training stood still for {:.0} ms", text::bytes(*bytes), stall_s * 1e3))
         }
         Event::Leaving { reason } => Some(format!("leaving: {reason}; the state is being saved")),
         Event::Restarting { restart, message } => Some(format!("{message}; starting again (restart {restart})")),

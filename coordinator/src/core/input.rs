@@ -51,6 +51,8 @@ pub struct RankPart {
     pub history: Option<ObjectRef>,
     /// Values of each vector.
     pub num_values: u64,
+    /// How long the rank's training stood still for it, in milliseconds.
+    pub stall_ms: u64,
 }
 
 /// Something that happened.

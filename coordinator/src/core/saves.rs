@@ -20,6 +20,7 @@ pub(super) struct Saving {
     /// By rank.
     parts: BTreeMap<usize, Vec<CheckpointPart>>,
     history: Option<ObjectRef>,
+    stall_ms: u64,
     committing: bool,
 }
 
@@ -52,6 +53,7 @@ impl Core {
         let saving = self.saving.entry(part.step).or_insert_with(|| Saving { begun: now, ..Saving::default() });
         saving.parts.insert(rank, part.parts);
         saving.history = saving.history.take().or(part.history);
+        saving.stall_ms = saving.stall_ms.max(part.stall_ms);
         if saving.committing || saving.parts.len() < self.world.len() {
             return;
         }
@@ -78,9 +80,9 @@ impl Core {
     }
 
     pub(super) fn checkpoint_committed(&mut self, checkpoint: &CheckpointRecord, now: Duration, effects: &mut Vec<Effect>) {
-        let begun = self.saving.remove(&checkpoint.step).map_or(now, |saving| saving.begun);
-        let wall_s = now.saturating_sub(begun).as_secs_f64();
-        effects.push(Effect::Emit(Event::Checkpoint { step: checkpoint.step, bytes: checkpoint.bytes, wall_s }));
+        let saving = self.saving.remove(&checkpoint.step).unwrap_or_else(|| Saving { begun: now, ..Saving::default() });
+        let (wall_s, stall_s) = (now.saturating_sub(saving.begun).as_secs_f64(), saving.stall_ms as f64 / 1e3);
+        effects.push(Effect::Emit(Event::Checkpoint { step: checkpoint.step, bytes: checkpoint.bytes, wall_s, stall_s }));
         self.prune(effects);
     }
 

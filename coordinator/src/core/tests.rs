@@ -148,7 +148,7 @@ impl Run {
             };
             let parts = StateVector::ALL.map(part).to_vec();
             let history = (rank == 0).then(|| object("history"));
-            let part = RankPart { generation, step, parts, history, num_values: 6 };
+            let part = RankPart { generation, step, parts, history, num_values: 6, stall_ms: 1 };
             self.tell(Input::Part { worker: worker.into(), part: part.clone() });
             // a repeated call changes nothing
             self.tell(Input::Part { worker: worker.into(), part });

@@ -1,5 +1,7 @@
 //! A run that is disturbed, beside one of the same spec that is not.
 
+#![allow(dead_code, reason = "each test binary takes what it needs of it")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,20 @@ impl Disturbed {
         assert!(report["steps"].as_u64() >= Some(24), "{}", report["steps"]);
         assert_eq!(report["attempts"].as_array().map(Vec::len), Some(1));
         self.digest = report["weights_digest"].as_str().expect("a digest").to_owned();
+    }
+
+    /// The server of the bucket.
+    pub fn server(&self) -> &S3Server {
+        match &self.place {
+            Where::Bucket(server) => server,
+            Where::Folder => panic!("a folder has no server"),
+        }
+    }
+
+    /// Every object that the run names must be whole.
+    pub fn whole(&self, store: &str) {
+        let (status, lines, stderr) = Process::start(&mut self.command(&["fsck", &self.url(store)], &[])).wait(LIMIT);
+        assert_eq!(status.code(), Some(0), "{store}: {stderr}\n{lines:#?}");
     }
 
     fn url(&self, store: &str) -> String {
