@@ -12,9 +12,6 @@ use crate::core::{Commit, Failure, Input};
 use crate::event_loop::Handle;
 use crate::prepare::put_report;
 
-/// Commits that may wait.
-pub(crate) const QUEUE: usize = 64;
-
 /// Carries out commits until the queue is closed or one fails; each that is done is told to the core.
 pub(crate) async fn run(mut journal: Journal, store: Store, mut queue: mpsc::Receiver<Commit>, handle: Handle) {
     // a deletion may have been cut short; once more does no harm

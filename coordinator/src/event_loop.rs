@@ -14,10 +14,12 @@ use artel_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::committer;
-use crate::core::{Commit, Core, Effect, Input, NewWorker, Prepared, RankPart};
+use crate::core::{Commit, Core, Effect, Failure, Input, NewWorker, Prepared, RankPart};
 
 /// Calls that may wait for the loop at once.
 const QUEUE: usize = 1024;
+/// Commits that may wait for the store: the ranks save one checkpoint at a time, so they are few.
+const COMMITS: usize = 256;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(200);
 /// How long workers have to hear that the run is over.
@@ -195,7 +197,7 @@ impl EventLoop {
                 let _ = reply.send(answer);
             }
             Call::Prepared(prepared, journal) => {
-                let (sender, queue) = mpsc::channel(committer::QUEUE);
+                let (sender, queue) = mpsc::channel(COMMITS);
                 self.commits = Some(sender);
                 let state = Box::new(journal.state().clone());
                 tokio::spawn(committer::run(*journal, self.store.clone(), queue, self.handle.clone()));
@@ -265,9 +267,12 @@ impl EventLoop {
                 if let Commit::Done(report) = &*commit {
                     self.report = Some((**report).clone());
                 }
-                if let Some(commits) = &self.commits {
-                    // the committer says what came of it, and ends only with the run or after a failure that it has told
-                    let _ = commits.send(*commit).await;
+                // the committer ends only with the run, or after a failure that it has told
+                if let Some(Err(mpsc::error::TrySendError::Full(_))) =
+                    self.commits.as_ref().map(|commits| commits.try_send(*commit))
+                {
+                    let message = format!("{COMMITS} commits wait for the store: it is too slow for this run; save less often");
+                    self.handle.tell_soon(Input::Failed(Failure { exit: Exit::Store, message }));
                 }
             }
             Effect::Finish { .. } => self.say_goodbye(),

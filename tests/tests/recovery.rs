@@ -67,6 +67,26 @@ fn few_steps_are_lost() {
     assert_eq!(disturbed.report("lost")["weights_digest"], disturbed.digest.as_str());
 }
 
+/// Goal: a resume reads what it needs and no more (CKPT-2). Method: on a bucket, killed after a checkpoint: no row to train on is read again,
+/// nothing is tokenised, nothing imported.
+#[test]
+fn a_resume_reads_no_training_text() {
+    let disturbed = Disturbed::new(Where::Bucket(S3Server::start()));
+    let run = disturbed.start("read", 2, &[]);
+    run.wait_for_line(LIMIT, |line| line.contains("\"event\":\"checkpoint\""));
+    run.signal(libc::SIGKILL);
+    let _ = run.wait(Duration::from_secs(10));
+    std::thread::sleep(Duration::from_millis(300));
+    disturbed.server().clear_requests();
+    disturbed.finish("read", 4);
+    let requests = disturbed.server().requests();
+    let read = |part: &str| requests.iter().filter(|seen| seen.method == "GET" && seen.key.contains(part)).count();
+    assert!(read("checkpoints/") > 0 && read("tokens/train") > 0, "{requests:#?}");
+    assert_eq!(read("dataset/train"), 0, "{requests:#?}");
+    let imported = |part: &str| requests.iter().any(|seen| seen.method == "PUT" && seen.key.contains(part));
+    assert!(!imported("dataset/") && !imported("tokens/") && !imported("base/"), "{requests:#?}");
+}
+
 /// Goal: every kind of damage to a checkpoint is found, named, passed over. Method: each object of the newest one flipped, cut, emptied, removed.
 #[test]
 fn damaged_checkpoints() {

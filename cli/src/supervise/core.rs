@@ -193,6 +193,13 @@ impl Supervision {
             self.deadline = Some(now + MERCY);
             return vec![Order::Terminate];
         }
+        if self.phase == Phase::Running && who != Who::Coordinator && matches!(ended, Ended::Signal(_)) {
+            // nobody knows more of such a death, and nothing can go on without it: the others need not find out one by one
+            self.first_death = Some((who, pid, ended));
+            self.phase = Phase::Killed;
+            self.deadline = None;
+            return vec![Order::Kill];
+        }
         // A worker that was told to go ends with 0 while the coordinator still writes the report.
         let at_peace = ended == Ended::Code(0);
         if self.phase == Phase::Running && (who == Who::Coordinator || !at_peace) {
@@ -289,7 +296,8 @@ impl Supervision {
                 Ended::Signal(_) => Exit::WorkerLost,
             };
             let words = self.words_of(who).unwrap_or(retry);
-            return Failure::new(exit, format!("{who} (pid {pid}) {ended}, and the coordinator did not end the run: {words}"));
+            let hung = if matches!(ended, Ended::Code(_)) { ", and the coordinator did not end the run" } else { "" };
+            return Failure::new(exit, format!("{who} (pid {pid}) {ended}{hung}: {words}"));
         }
         let Gone { pid, ended, .. } = coordinator;
         match (ended, self.words_of(Who::Coordinator)) {

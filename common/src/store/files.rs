@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload, WriteMultipart};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::patience::Tries;
+use super::patience::{Tries, UPLOAD};
 use super::{PART_BYTES, Store};
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
@@ -16,8 +16,6 @@ use crate::records::ObjectRef;
 
 /// Parts on their way at once.
 const PARTS_AT_ONCE: usize = 4;
-/// The name under which an upload of unknown outcome fails.
-pub(super) const UPLOAD: &str = "an upload whose completion was not confirmed";
 
 impl Store {
     /// Copies a file into the store. `progress` is told of the bytes of each part.

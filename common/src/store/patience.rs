@@ -24,6 +24,9 @@ const SAID_AFTER: Duration = Duration::from_secs(5);
 /// Statuses of the 400s that another try may change: time-out, too early, too many requests.
 const PASSING_STATUSES: [&str; 3] = ["408", "425", "429"];
 
+/// The name under which an upload of unknown outcome fails.
+pub(super) const UPLOAD: &str = "an upload whose completion was not confirmed";
+
 /// The tries of one request.
 pub(super) struct Tries {
     what: String,
@@ -71,7 +74,7 @@ fn is_passing(error: &object_store::Error) -> bool {
     let object_store::Error::Generic { store, .. } = error else { return false };
     match *store {
         "LocalFileSystem" => return false,
-        super::files::UPLOAD => return true,
+        UPLOAD => return true,
         _ => {}
     }
     let mut cause = error.source();

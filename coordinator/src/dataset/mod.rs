@@ -25,7 +25,7 @@ use artel_common::records::{ImportReport, Pair};
 pub use columns::Purpose;
 pub use commit::commit;
 pub use plan::{TextIds, plan_epoch, plan_rows};
-pub use read::{Progress, local_files, read_pairs, read_rows};
+pub use read::{Progress, local_files, read_rows};
 pub use source::digest_file;
 pub use split::split;
 

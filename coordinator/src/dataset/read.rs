@@ -80,23 +80,6 @@ pub async fn local_files(data: &DataSection, spec_dir: &Path) -> Result<Vec<(Str
 /// The value of `data.test` that means: measure on the training pairs.
 pub(super) const TEST_IS_TRAIN: &str = "train";
 
-/// Reads files of pairs for a purpose of the caller's own, such as measuring a model outside of a run.
-///
-/// # Errors
-/// As [`read_rows`].
-pub async fn read_pairs(
-    files: &[String],
-    columns: &Columns,
-    folder: &Path,
-    purpose: Purpose,
-) -> Result<(Vec<Pair>, ImportReport)> {
-    let mut report = ImportReport::default();
-    let sources = source::find(files, folder, "the pairs").await?;
-    let mut meter = Meter { progress: &|_, _| {}, done: 0, total: 0 };
-    let pairs = read_side(&sources, columns, purpose, None, &mut report, &mut meter).await?;
-    Ok((pairs, report))
-}
-
 struct Meter<'a> {
     progress: Progress<'a>,
     done: u64,

@@ -155,6 +155,7 @@ impl Disturbed {
         });
         println!("ARTEL_RECOVERY_SEED={seed}");
         let mut rng = Rng::stream("kills", &[seed]);
+        let mut told = 0;
         for kill in 0..kills {
             let workers = [1, 2, 4][kill % 3];
             let run = self.start("random", workers, &[]);
@@ -173,7 +174,8 @@ impl Disturbed {
             }
             let children = children_of(run.pid());
             run.signal(libc::SIGKILL);
-            let _ = run.wait(Duration::from_secs(10));
+            let (_, lines, _) = run.wait(Duration::from_secs(10));
+            told = few_lost(told, &lines);
             let begun = Instant::now();
             while children.iter().any(|(pid, _)| is_alive(*pid)) {
                 assert!(begun.elapsed() < Duration::from_secs(5), "orphans: {children:?}");
@@ -218,6 +220,19 @@ impl Disturbed {
 pub fn step_of(line: &str) -> Option<u64> {
     let event: Value = serde_json::from_str(line).ok()?;
     (event["event"] == "step").then(|| event["step"].as_u64()).flatten()
+}
+
+/// Follows a run's steps over its resumes: of those that were told, no resume may lose more than twice [`SAVE_STEPS`]. Gives the last one told.
+fn few_lost(mut told: u64, lines: &[String]) -> u64 {
+    for line in lines {
+        if line.contains("\"event\":\"resumed\"") {
+            let lost = steps_lost(told, std::slice::from_ref(line));
+            assert!(lost <= 2 * SAVE_STEPS, "{lost} of {told} steps were lost: {line}");
+            told -= lost;
+        }
+        told = step_of(line).unwrap_or(told);
+    }
+    told
 }
 
 /// Steps that were told before a kill and had to be made again after it.

@@ -44,16 +44,27 @@ fn all_end_well() {
     assert_eq!(end(supervision.on(exited(Who::Worker(0), Ended::Code(0)), after(62))), Ok(()));
 }
 
-/// Goal: a lost worker is told of once, by the coordinator, with what was seen of it. Method: kill one, let the
-/// coordinator report and end.
+/// Goal: a worker that a signal killed ends the world at once, and is named. Method: kill one.
 #[test]
 fn a_worker_is_killed() {
     let mut supervision = running();
-    assert_eq!(supervision.on(exited(Who::Worker(1), Ended::Signal(9)), after(1)), []);
+    assert_eq!(supervision.on(exited(Who::Worker(1), Ended::Signal(9)), after(1)), [Order::Kill]);
+    assert_eq!(supervision.on(exited(Who::Worker(0), Ended::Signal(9)), after(1)), []);
+    let failure = end(supervision.on(exited(Who::Coordinator, Ended::Signal(9)), after(1))).expect_err("lost");
+    assert_eq!(failure.exit, Exit::WorkerLost);
+    assert!(failure.message.expect("a message").starts_with("worker 1 (pid 21) was killed by signal 9: "));
+}
+
+/// Goal: a failed worker is told of once, by the coordinator, with what was seen of it. Method: one ends with an exit code, let the
+/// coordinator report and end.
+#[test]
+fn a_worker_fails() {
+    let mut supervision = running();
+    assert_eq!(supervision.on(exited(Who::Worker(1), Ended::Code(101)), after(1)), []);
     assert_eq!(supervision.on(failed("rank 1 is gone", Exit::WorkerLost), after(2)), []);
     assert_eq!(supervision.on(exited(Who::Coordinator, Ended::Code(7)), after(2)), [Order::Terminate]);
     let outcome = end(supervision.on(exited(Who::Worker(0), Ended::Code(7)), after(3)));
-    let expected = Failure::new(Exit::WorkerLost, "rank 1 is gone (worker 1, pid 21, was killed by signal 9)");
+    let expected = Failure::new(Exit::WorkerLost, "rank 1 is gone (worker 1, pid 21, ended with exit code 101)");
     assert_eq!(outcome, Err(expected));
 }
 
