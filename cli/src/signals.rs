@@ -65,6 +65,9 @@ pub fn stop_switch(supervised: bool) -> Result<watch::Receiver<bool>, Failure> {
                 continue;
             }
             if *turn.borrow() {
+                let words = "left at once: only the steps since the last checkpoint are lost";
+                let failure = Failure::new(by.exit_at_once(), words).or_run_again();
+                crate::output::talk(&format!("error: {}", failure.message.unwrap_or_default()));
                 std::process::exit(i32::from(by.exit_at_once().code()));
             }
             turn.send_replace(true);

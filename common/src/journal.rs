@@ -10,6 +10,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,9 @@ pub const FORMAT: u32 = 1;
 pub const SNAPSHOT_EVERY: u64 = 64;
 /// Entries read at once while replaying.
 const READ_AHEAD: u64 = 8;
+/// How often a missing entry before others is looked for, and the pause between: a writer may be at work.
+const GAP_LOOKS: u32 = 3;
+const GAP_PAUSE: Duration = Duration::from_millis(200);
 /// How often a take-over that met another one is tried.
 const MAX_TAKE_OVERS: usize = 64;
 
@@ -68,17 +73,25 @@ impl Journal {
         Ok((replayed.next > 1).then_some(replayed.state))
     }
 
-    /// Every object of the journal itself, for a check of the store.
+    /// Every object of the journal itself, and what is wrong with entries that a snapshot stands for, for a check of the store.
     ///
     /// # Errors
     /// As [`Journal::read`].
-    pub async fn keys(store: &Store) -> Result<Vec<String>> {
+    pub async fn check(store: &Store) -> Result<(Vec<String>, Vec<String>)> {
         let replayed = replay(store).await?;
+        let mut wrong = Vec::new();
+        for sequence in 1..replayed.next {
+            let key = layout::journal_entry(sequence);
+            match store.get_opt(&key).await? {
+                None => wrong.push(format!("{key} is missing from {}", store.url())),
+                Some(bytes) => wrong.extend(unseal::<Entry>(store, &key, &bytes).err().map(|e| e.to_string())),
+            }
+        }
         let mut keys: Vec<String> = (1..replayed.next).map(layout::journal_entry).collect();
         if let Some(head) = replayed.head {
             keys.extend([layout::JOURNAL_HEAD.to_owned(), head.snapshot.key]);
         }
-        Ok(keys)
+        Ok((keys, wrong))
     }
 
     /// Replays the journal and takes it over under a higher term, which fences whoever had it. `writer` tells this process from every other.
@@ -109,6 +122,13 @@ impl Journal {
     pub async fn append(&mut self, record: Record) -> Result<()> {
         let entry = Entry { format: FORMAT, sequence: self.next, term: self.term, writer: self.writer.clone(), record };
         let key = layout::journal_entry(self.next);
+        if self.next > 1 {
+            let before = layout::journal_entry(self.next - 1);
+            if self.store.get_opt(&before).await?.is_none() {
+                let url = self.store.url();
+                return Err(Error::Damaged(format!("{before} is gone from {url}: the store was moved or deleted under the run")));
+            }
+        }
         match self.store.create(&key, seal(&entry)?).await? {
             Created::New => {}
             Created::Exists => return Err(self.fenced(&key).await),
@@ -164,7 +184,7 @@ fn seal<T: Serialize>(value: &T) -> Result<Bytes> {
 
 fn unseal<T: DeserializeOwned>(store: &Store, key: &str, bytes: &[u8]) -> Result<T> {
     let damaged = |what: &str| {
-        Error::Store(format!("{key} in {} is damaged: {what}; restore it, or start afresh in another store", store.url()))
+        Error::Damaged(format!("{key} in {} is damaged: {what}; restore it, or start afresh in another store", store.url()))
     };
     let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
     let (json, digest) = text.strip_suffix('\n').and_then(|text| text.rsplit_once('\n')).ok_or_else(|| damaged("it was cut"))?;
@@ -189,18 +209,46 @@ async fn snapshot(store: &Store) -> Result<Option<(Head, RunState)>> {
     Ok(unseal(store, &head.snapshot.key, &bytes).ok().map(|state| (head, state)))
 }
 
+/// The last entry can be done without: a run that died before writing it would be the same.
+fn last_is_damaged(what: &str) -> Error {
+    Error::Damaged(format!(
+        "{what}. It is the last entry: where it cannot be restored, delete it, and the run goes on from the one before"
+    ))
+}
+
 async fn replay(store: &Store) -> Result<Replayed> {
     let (head, mut state) = match snapshot(store).await? {
         Some((head, state)) => (Some(head), state),
         None => (None, RunState::default()),
     };
     let mut next = head.as_ref().map_or(1, |head| head.sequence + 1);
-    loop {
+    let mut looks = 0;
+    'read: loop {
         let keys: Vec<String> = (next..next + READ_AHEAD).map(layout::journal_entry).collect();
         let found = futures::future::try_join_all(keys.iter().map(|key| store.get_opt(key))).await?;
-        for (key, bytes) in keys.iter().zip(found) {
-            let Some(bytes) = bytes else { return Ok(Replayed { state, next, head }) };
-            let entry: Entry = unseal(store, key, &bytes)?;
+        let beyond = found.iter().rposition(Option::is_some);
+        for (index, (key, bytes)) in keys.iter().zip(&found).enumerate() {
+            let Some(bytes) = bytes else {
+                if beyond.is_none_or(|beyond| beyond < index) {
+                    return Ok(Replayed { state, next, head });
+                }
+                // a writer may have been at it while these were read
+                looks += 1;
+                if looks > GAP_LOOKS {
+                    let after = &keys[beyond.unwrap_or(index)];
+                    return Err(Error::Damaged(format!(
+                        "{key} is missing from {} although {after} is there; restore it, or start afresh in another store",
+                        store.url()
+                    )));
+                }
+                tokio::time::sleep(GAP_PAUSE).await;
+                continue 'read;
+            };
+            let is_last = beyond == Some(index) && index + 1 < keys.len();
+            let entry: Entry = unseal(store, key, bytes).map_err(|e| match e {
+                Error::Damaged(what) if is_last => last_is_damaged(&what),
+                e => e,
+            })?;
             if entry.sequence != next || entry.term < state.term {
                 let (sequence, term) = (entry.sequence, entry.term);
                 let what = format!("it is entry {sequence} of term {term}, expected {next} of term {} or more", state.term);

@@ -3,6 +3,38 @@
 //! An object that a journal entry names, itself or through a manifest, is never written again: its key carries its digest, or the term or
 //! generation of its writer, so that a process that was fenced cannot touch what its successor wrote.
 
+/// Whether a key has the shape of an object that a process may leave behind without a name: of those alone a clean-up may delete. The exported
+/// folder and what is for people is not among them, and no file of anybody else's.
+pub fn may_be_left_behind(key: &str) -> bool {
+    let parts: Vec<&str> = key.split('/').collect();
+    let number = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    let shard = |name: &str, ending: &str| {
+        name.strip_suffix(ending)
+            .and_then(|name| name.split_once('-'))
+            .is_some_and(|(index, digest)| number(index, 5) && digest.len() == 16)
+    };
+    let manifest = |name: &str| {
+        name.strip_prefix("manifest-").and_then(|name| name.strip_suffix(".json")).is_some_and(|term| number(term, 4))
+    };
+    let checkpoint = |folder: &str| {
+        folder
+            .strip_prefix("step-")
+            .and_then(|rest| rest.split_once("-g"))
+            .is_some_and(|(step, generation)| number(step, 8) && number(generation, 4))
+    };
+    match parts[..] {
+        ["journal", "snapshots", name] => name.ends_with(".json"),
+        ["base", term, "manifest.json"] | ["base", term, "files", ..] => number(term, 4),
+        ["dataset" | "tokens" | "export", name] => manifest(name),
+        ["dataset", "train" | "test", name] => shard(name, ".parquet"),
+        ["tokens", "train" | "test", name] => shard(name, ".bin"),
+        ["plan", term, name] => number(term, 4) && name.starts_with("epoch-"),
+        ["checkpoints", folder, _] => checkpoint(folder),
+        ["probe", _] => true,
+        _ => false,
+    }
+}
+
 /// The report; put last of all.
 pub const REPORT: &str = "report.json";
 /// Object names put and deleted to learn whether the store can be written conditionally.
@@ -93,4 +125,47 @@ pub fn export_file(path: &str) -> String {
 /// What the exported folder consists of.
 pub fn export_manifest(term: u64) -> String {
     format!("export/manifest-{term:04}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a clean-up knows what may be left behind, and nobody else's files. Method: every key of this file, and some of other people's.
+    #[test]
+    fn shapes() {
+        let digest = "0123456789abcdef0123456789abcdef";
+        let ours = [
+            journal_snapshot(64, 1),
+            model_manifest(1),
+            model_file(12, "1_Pooling/config.json"),
+            dataset_manifest(3),
+            dataset_shard("train", 0, digest),
+            plan(1, 2),
+            token_shard("test", 7, digest),
+            tokens_manifest(1),
+            checkpoint_manifest(1, 2),
+            checkpoint_part(1, 2, "params", 3),
+            checkpoint_history(1, 2),
+            export_manifest(1),
+            format!("{PROBE}/x"),
+        ];
+        assert!(ours.iter().all(|key| may_be_left_behind(key)), "{ours:?}");
+        let others = [
+            journal_entry(1),
+            JOURNAL_HEAD.into(),
+            REPORT.into(),
+            STEPS.into(),
+            evaluation_csv(8),
+            export_file("config.json"),
+            "handbook.jsonl".into(),
+            "dataset/train.csv".into(),
+            "dataset/train/00000-rows.parquet".into(),
+            "base/manifest.json".into(),
+            "checkpoints/mine.bin".into(),
+            "checkpoints/step-1/manifest.json".into(),
+            "base/notes/files/x".into(),
+        ];
+        assert!(!others.iter().any(|key| may_be_left_behind(key)), "{others:?}");
+    }
 }

@@ -150,7 +150,7 @@ impl Store {
     }
 
     fn missing(&self, key: &str) -> Error {
-        Error::Store(format!("{key} is not in {}", self.url))
+        Error::Store(format!("{key} is not in {}; restore it, or name another store", self.url))
     }
 
     /// Reads an object that may be missing.
@@ -186,7 +186,9 @@ impl Store {
     /// It is missing, or not the object that was named.
     pub async fn get_verified(&self, object: &ObjectRef) -> Result<Bytes> {
         let bytes = self.get_opt(&object.key).await?;
-        let bytes = bytes.ok_or_else(|| Error::Damaged(format!("{} is missing from {}", object.key, self.url)))?;
+        let bytes = bytes.ok_or_else(|| {
+            Error::Damaged(format!("{} is missing from {}; restore it, or start afresh in another store", object.key, self.url))
+        })?;
         self.verify(object, &Digest::of(&bytes))?;
         Ok(bytes)
     }
@@ -263,6 +265,14 @@ impl Store {
         match self.retried("delete", key, || self.inner.delete(&path)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(self.fail("delete", key, &e)),
+        }
+    }
+
+    /// Removes the folder of a key where the store is one and nothing is left in it; buckets have no folders.
+    pub fn remove_empty_folder(&self, key: &str) {
+        if let Some(folder) = self.folder().map(|folder| folder.join(key)).as_deref().and_then(FilePath::parent) {
+            // one that is not empty, or gone, stays as it is
+            let _ = std::fs::remove_dir(folder);
         }
     }
 

@@ -94,5 +94,6 @@ async fn delete_checkpoints(store: Store, manifests: Vec<ObjectRef>) {
                 return;
             }
         }
+        store.remove_empty_folder(&object.key);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use artel_common::event::Stage;
 use artel_common::journal::{Began, Journal, PreparedRecord, Record, RunState};
-use artel_common::records::{ModelManifest, Report, Stored};
+use artel_common::records::{ExportManifest, ModelManifest, Report, Stored};
 use artel_common::spec::RunSpec;
 use artel_common::store::{LONG_PATIENCE, Store};
 use artel_common::{Error, Result, clock, layout};
@@ -49,13 +49,14 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
     // whatever happens here happens before anything is written
     let found = Journal::read(store).await?;
     if let Some(state) = &found
-        && let Some(prepared) = check(preparation, state).await?
-        && let Some(report) = &state.done
+        && let Some(record) = &state.prepared
     {
-        // the report is put after the journal has it: it may be missing where that was cut short
-        put_report(store, report).await?;
-        drop(prepared);
-        return Ok(Ready::Done(report.clone()));
+        resume::check(spec, folder, store, state, record).await?;
+        if let Some(report) = &state.done {
+            verify_export(store, state).await?;
+            put_report(store, report).await?;
+            return Ok(Ready::Done(report.clone()));
+        }
     }
     store.probe().await?;
     let began = Began { name: spec.run.name.clone(), version: env!("CARGO_PKG_VERSION").into(), unix_s: clock::unix_seconds() };
@@ -68,18 +69,36 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
     Ok(Ready::Prepared(Box::new(prepared), Box::new(journal)))
 }
 
-/// Whether the spec is that of the run in the store, where it has come far enough to be one.
-async fn check(preparation: &Preparation, state: &RunState) -> Result<Option<Prepared>> {
-    let Some(record) = &state.prepared else { return Ok(None) };
-    resume::prepared(&preparation.spec, &preparation.folder, &preparation.store, state, record).await.map(Some)
+/// A finished run hands over a model: every file of it must be whole.
+async fn verify_export(store: &Store, state: &RunState) -> Result<()> {
+    let Some(exported) = &state.exported else { return Ok(()) };
+    let verified = async {
+        let manifest: ExportManifest = store.get_json_verified(&exported.manifest).await?;
+        for file in &manifest.files {
+            store.get_verified(&file.object).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    verified.await.map_err(|e| match e {
+        Error::Damaged(what) => Error::Damaged(format!(
+            "the run is done, but its model was damaged since: {what}; `artel export {} --to DIR --checkpoint best` writes it anew from a checkpoint",
+            store.url()
+        )),
+        other => other,
+    })
 }
 
-/// Puts the report where people look for it: what the journal says of it is what counts.
+/// Puts the report where people look for it, unless it is there: what the journal says of it is what counts, and a process that died may
+/// not have come to this.
 ///
 /// # Errors
 /// The store refuses.
 pub async fn put_report(store: &Store, report: &Report) -> Result<()> {
-    store.put_json(layout::REPORT, report).await.map(|_| ())
+    let there: Result<Option<Report>> = store.get_json(layout::REPORT).await;
+    match there {
+        Ok(Some(there)) if there == *report => Ok(()),
+        _ => store.put_json(layout::REPORT, report).await.map(|_| ()),
+    }
 }
 
 /// Puts model, data set and plans into the store, and then into the journal.

@@ -55,10 +55,30 @@ async fn inputs(spec: &RunSpec, folder: &Path, dataset: &DatasetManifest, model:
     inputs
 }
 
+/// Whether the spec is still that of the run in the store.
+///
+/// # Errors
+/// [`Error::Conflict`] names every difference; [`Error::Damaged`] where a manifest is damaged.
+pub async fn check(spec: &RunSpec, folder: &Path, store: &Store, state: &RunState, record: &PreparedRecord) -> Result<()> {
+    let dataset: DatasetManifest = store.get_json_verified(&record.dataset).await?;
+    let model: ModelManifest = store.get_json_verified(&record.model).await?;
+    let changes = changes(spec, folder, record, &dataset, &model).await?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let held = if state.done.is_some() { "a finished run" } else { "a run that has begun" };
+    Err(Error::Conflict(format!(
+        "{} holds {held} ({}), and this spec is of another: {}. To go on, change it back; to start afresh, name another store with --store or [run] store",
+        store.url(),
+        state.name,
+        changes.join("; ")
+    )))
+}
+
 /// What the run in the store was prepared with.
 ///
 /// # Errors
-/// [`Error::Conflict`] names every difference between the spec and the run; [`Error::Store`] where a manifest or plan is damaged.
+/// As [`check`]; or a plan is damaged.
 pub async fn prepared(
     spec: &RunSpec,
     folder: &Path,
@@ -66,24 +86,13 @@ pub async fn prepared(
     state: &RunState,
     record: &PreparedRecord,
 ) -> Result<Prepared> {
-    let dataset: DatasetManifest = store.get_json_verified(&record.dataset).await?;
-    let model: ModelManifest = store.get_json_verified(&record.model).await?;
-    let changes = changes(spec, folder, record, &dataset, &model).await?;
-    if !changes.is_empty() {
-        let held = if state.done.is_some() { "a finished run" } else { "a run that has begun" };
-        return Err(Error::Conflict(format!(
-            "{} holds {held} ({}), and this spec is of another: {}. To go on, change it back; to start afresh, name another store with --store or [run] store",
-            store.url(),
-            state.name,
-            changes.join("; ")
-        )));
-    }
+    check(spec, folder, store, state, record).await?;
     let mut plans = Vec::with_capacity(record.plans.len());
     for plan in &record.plans {
         plans.push(EpochPlan::from_bytes(&store.get_verified(plan).await?)?);
     }
-    let dataset = Stored { record: dataset, object: record.dataset.clone() };
-    let model = Stored { record: model, object: record.model.clone() };
+    let dataset = Stored { record: store.get_json_verified(&record.dataset).await?, object: record.dataset.clone() };
+    let model = Stored { record: store.get_json_verified(&record.model).await?, object: record.model.clone() };
     Prepared::new(spec, dataset, model, &plans, record.plans.clone(), record.run_digest.clone(), record.hidden_size as usize)
 }
 

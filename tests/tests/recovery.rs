@@ -241,12 +241,20 @@ fn looking() {
     let status: serde_json::Value = serde_json::from_str(&status.stdout.join("")).expect("JSON");
     assert!(status["next"].as_str().is_some_and(|next| next.contains("train on from step")), "{status}");
     assert!(status["step"].as_u64() >= Some(8) && status["checkpoints"].as_array().is_some_and(|all| all.len() >= 2), "{status}");
-    let stranger = disturbed.sandbox.write("looked/checkpoints/stranger.bin", "what nothing names");
+    let left = disturbed.sandbox.write("looked/checkpoints/step-00000007-g0009/params-000000000000.bin", "what nothing names");
+    let stranger = disturbed.sandbox.write("looked/dataset/mine.csv", "what is not Artel's");
     let fsck = disturbed.sandbox.run(["fsck", "looked"]).expect_done();
-    assert!(fsck.stdout.iter().any(|line| line.contains("unnamed") && line.contains("stranger.bin")), "{:?}", fsck.stdout);
-    assert!(stranger.exists());
+    assert!(fsck.stdout.iter().any(|line| line.contains("unnamed") && line.contains("g0009")), "{:?}", fsck.stdout);
+    assert!(left.exists());
     disturbed.sandbox.run(["fsck", "looked", "--delete-unnamed"]).expect_done();
-    assert!(!stranger.exists());
+    assert!(!left.exists() && stranger.exists());
+    let manifest = common::newest_checkpoint(&disturbed.folder("looked")).join("manifest.json");
+    let kept = std::fs::read(&manifest).expect("a manifest");
+    common::Damage::Cut.inflict(&manifest);
+    let refused = disturbed.sandbox.run(["fsck", "looked", "--delete-unnamed"]);
+    assert!(refused.code == Some(5) && refused.stderr.contains("nothing was deleted"), "{}", refused.stderr);
+    std::fs::write(&manifest, kept).expect("writable");
+    disturbed.sandbox.run(["fsck", "looked"]).expect_done();
     for which in ["8", "last"] {
         let to = format!("exported-{which}");
         disturbed.sandbox.run(["export", "looked", "--to", &to, "--checkpoint", which]).expect_done();

@@ -69,7 +69,7 @@ fn a_store_that_is_silent_or_gone() {
 }
 
 /// Goal: SIGTERM under a store of 1 MB/s, a checkpoint in flight, still ends with the state saved in under 20 s. Method: a state of some 8 MB; the
-/// store becomes slow once a checkpoint begins; SIGTERM; the resumed run reaches the same weights.
+/// store becomes slow once a checkpoint begins; SIGTERM; the resumed run reaches the same weights. With `ARTEL_SLOW=1`, in every other stage too.
 #[test]
 fn leaving_under_a_slow_store() {
     let disturbed = Disturbed::new(Where::Bucket(S3Server::start()));
@@ -92,6 +92,20 @@ fn leaving_under_a_slow_store() {
     println!("left in {:.1} s: {stderr}", told.elapsed().as_secs_f64());
     server.faults().bandwidth(None);
     disturbed.finish("slow", 1);
+    if std::env::var_os("ARTEL_SLOW").is_none() {
+        return;
+    }
+    for stage in ["import", "split", "tokenise", "evaluate_base", "evaluate", "export"] {
+        server.faults().bandwidth(Some(1_000_000));
+        let store = format!("slow-{stage}");
+        let run = disturbed.start(&store, 2, &[]);
+        run.wait_for_line(LIMIT, |line| line.contains("stage_started") && line.contains(&format!("\"{stage}\"")));
+        let told = Instant::now();
+        disturbed.leave_in(&store, run, libc::SIGTERM, stage);
+        println!("{stage}: left in {:.1} s", told.elapsed().as_secs_f64());
+        server.faults().bandwidth(None);
+        disturbed.finish(&store, 4);
+    }
 }
 
 /// A file system of its own for a test, or none where it cannot be made.

@@ -21,6 +21,8 @@ use crate::session::{Session, TaskError};
 
 /// How long a worker looks for its coordinator before it gives up: it may have been started first.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
+/// After how long it says that it waits.
+const SAY_WAITING: Duration = Duration::from_secs(3);
 /// How often it tries.
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
 /// Time one call may take beyond the wait that it asks for.
@@ -165,8 +167,16 @@ async fn connect(url: &str) -> Result<Client, RunError> {
         .map_err(|e| RunError::new(Exit::Usage, format!("{url:?} is not a coordinator's URL ({e}); write http://ADDRESS:PORT")))?
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true);
-    let begun = clock::now();
+    let usable = endpoint.uri().host().is_some() && matches!(endpoint.uri().scheme_str(), Some("http" | "https"));
+    if !usable {
+        return Err(RunError::new(Exit::Usage, format!("{url:?} is not a coordinator's URL; write http://ADDRESS:PORT")));
+    }
+    let (begun, mut said) = (clock::now(), false);
     loop {
+        if !said && clock::now() - begun > SAY_WAITING {
+            said = true;
+            tracing::warn!("no coordinator answers at {url} yet; looking for it for up to {} s", CONNECT_DEADLINE.as_secs());
+        }
         match endpoint.connect().await {
             Ok(channel) => {
                 return Ok(CoordinatorClient::new(channel)

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use artel_common::ErrorKind;
 use artel_common::checkpoint::StateVector;
 use artel_common::journal::PreparedRecord;
 use artel_common::layout;
@@ -28,7 +29,10 @@ fn params(session: &mut Session, step: u64, checkpoint: Option<v1::ObjectRef>) -
     }
     let object = convert::object(checkpoint)
         .map_err(|_| TaskError::internal(format!("the weights of step {step} are in no checkpoint")))?;
-    Ok(session.wait(checkpoint_params(&session.store, &object))?)
+    session.wait(checkpoint_params(&session.store, &object)).map_err(|e| match e.kind() {
+        ErrorKind::Damaged => TaskError { kind: FailureKind::Checkpoint, message: e.to_string() },
+        _ => e.into(),
+    })
 }
 
 /// The parameters of a checkpoint.

@@ -54,6 +54,13 @@ async fn export(args: &Args) -> Result<(), Failure> {
     }
     refuse_full_folder(args)?;
     for file in &manifest.files {
+        // all of it is whole before any of it is written
+        store.get_verified(&file.object).await.map_err(|e| {
+            let instead = "--checkpoint best writes the model anew from a checkpoint";
+            Failure::new(e.kind().into(), format!("{e}; nothing was written: {instead}"))
+        })?;
+    }
+    for file in &manifest.files {
         copy(&store, file, &args.to).await?;
     }
     Ok(())

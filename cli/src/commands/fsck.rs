@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use artel_common::checkpoint::CheckpointManifest;
 use artel_common::exit::Exit;
-use artel_common::journal::{Journal, RunState};
-use artel_common::layout;
-use artel_common::records::{DatasetManifest, ExportManifest, ModelManifest, ObjectRef, TokensManifest};
+use artel_common::journal::{Began, Journal, RunState};
+use artel_common::records::{DatasetManifest, ExportManifest, ModelManifest, ObjectRef, Report, TokensManifest};
 use artel_common::store::{Listed, Store};
+use artel_common::{clock, layout};
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub struct Args {
     /// The run's store: a URL or a folder
     #[arg(value_name = "STORE")]
     store: String,
-    /// Delete the objects that nothing names; only where no process works on the run
+    /// Delete the objects that nothing names, if all others are whole; fences whoever works on the run
     #[arg(long)]
     delete_unnamed: bool,
 }
@@ -36,16 +36,15 @@ struct Found {
 
 /// Checks, prints, deletes.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let (found, unnamed, deleted) = super::small_runtime()?.block_on(check(&args))?;
+    let Checked { found, unnamed, strange, deleted } = super::small_runtime()?.block_on(check(&args))?;
     let mut lines: Vec<String> = found.wrong.iter().map(|what| format!("damaged  {what}")).collect();
     lines.extend(unnamed.iter().map(|object| format!("unnamed  {} ({})", object.key, bytes(object.bytes))));
-    let whole = found.named.len() - found.wrong.len().min(found.named.len());
-    lines.push(format!(
-        "{} objects are named, {} of them whole; {} unnamed",
-        count(found.named.len() as u64),
-        count(whole as u64),
-        count(unnamed.len() as u64)
-    ));
+    if strange > 0 {
+        lines.push(format!("{} more objects are not of a shape that Artel leaves behind, and are left alone", count(strange)));
+    }
+    let named = found.named.len() as u64;
+    let (whole, left) = (named.saturating_sub(found.wrong.len() as u64), unnamed.len() as u64);
+    lines.push(format!("{} objects are named, {} of them whole; {} unnamed", count(named), count(whole), count(left)));
     if deleted > 0 {
         lines.push(format!("{} unnamed objects were deleted", count(deleted)));
     }
@@ -53,20 +52,39 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if found.wrong.is_empty() {
         return Ok(());
     }
+    let kept = if args.delete_unnamed { "nothing was deleted: what a damaged manifest names seems unnamed; " } else { "" };
     let message = format!(
-        "{} of the run's objects are damaged or missing; a checkpoint among them is passed over when the run goes on, anything else must be restored",
+        "{} of the run's objects are damaged or missing; {kept}a checkpoint among them is passed over when the run goes on, the report is written anew, \
+         an exported model comes anew from `artel export --checkpoint best`, anything else must be restored",
         found.wrong.len()
     );
     Err(Failure::new(Exit::Store, message))
 }
 
-async fn check(args: &Args) -> Result<(Found, Vec<Listed>, u64), Failure> {
+/// What a check came to.
+struct Checked {
+    found: Found,
+    /// Objects of Artel's shapes that nothing names.
+    unnamed: Vec<Listed>,
+    /// How many others there are.
+    strange: u64,
+    deleted: u64,
+}
+
+async fn check(args: &Args) -> Result<Checked, Failure> {
     let store = Store::open(&args.store)?;
+    let mut run = super::status::journal(&store).await?;
+    if args.delete_unnamed {
+        // whoever works on the run is fenced first: what it writes from here on is named by nothing
+        let began = Began { name: run.name.clone(), version: env!("CARGO_PKG_VERSION").into(), unix_s: clock::unix_seconds() };
+        run = Journal::take_over(&store, &format!("fsck-{}", std::process::id()), began).await?.state().clone();
+    }
     // listed first: what is written while this goes on is then no stranger
     let listed = store.list_prefix("").await?;
-    let run = super::status::journal(&store).await?;
     let mut found = Found::default();
-    for key in Journal::keys(&store).await? {
+    let (keys, wrong) = Journal::check(&store).await?;
+    found.wrong = wrong;
+    for key in keys {
         found.named.insert(key, None);
     }
     name_all(&store, &run, &mut found).await?;
@@ -76,17 +94,23 @@ async fn check(args: &Args) -> Result<(Found, Vec<Listed>, u64), Failure> {
             found.wrong.push(e.to_string());
         }
     }
-    let people = |key: &str| key == layout::REPORT || key == layout::STEPS || key.starts_with("eval/");
-    let unnamed: Vec<Listed> =
-        listed.into_iter().filter(|object| !found.named.contains_key(&object.key) && !people(&object.key)).collect();
+    if let Some(report) = &run.done {
+        found.named.insert(layout::REPORT.to_owned(), None);
+        if !matches!(store.get_json::<Report>(layout::REPORT).await, Ok(Some(there)) if there == **report) {
+            found.wrong.push(format!("{} in {} is not what the journal says", layout::REPORT, store.url()));
+        }
+    }
+    let people = |key: &str| key == layout::STEPS || key.starts_with("eval/");
+    let unnamed = listed.into_iter().filter(|object| !found.named.contains_key(&object.key) && !people(&object.key));
+    let (unnamed, strange): (Vec<Listed>, Vec<Listed>) = unnamed.partition(|object| layout::may_be_left_behind(&object.key));
     let mut deleted = 0;
-    if args.delete_unnamed {
+    if args.delete_unnamed && found.wrong.is_empty() {
         for object in &unnamed {
             store.delete(&object.key).await?;
             deleted += 1;
         }
     }
-    Ok((found, unnamed, deleted))
+    Ok(Checked { found, unnamed, strange: strange.len() as u64, deleted })
 }
 
 /// Every object that the journal names, itself or through a manifest.

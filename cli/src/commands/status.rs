@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// There is none, or it cannot be read.
 pub(super) async fn journal(store: &Store) -> Result<RunState, Failure> {
     Journal::read(store).await?.ok_or_else(|| {
-        let message = format!("{} holds no run; `artel run SPEC --store` begins one", store.url());
+        let message = format!("{} holds no run; `artel run SPEC --store URL` begins one", store.url());
         Failure::new(artel_common::exit::Exit::Store, message)
     })
 }
@@ -152,7 +152,8 @@ fn lines(status: &Status) -> Vec<String> {
     );
     for (number, attempt) in status.attempts.iter().enumerate() {
         let Attempt { from_step, to_step, workers } = attempt;
-        say("attempt", Some(format!("{}: steps {from_step} to {to_step} or beyond, {workers} workers", number + 1)));
+        let beyond = if status.report.is_none() && number + 1 == status.attempts.len() { " or beyond" } else { "" };
+        say("attempt", Some(format!("{}: steps {from_step} to {to_step}{beyond}, {workers} workers", number + 1)));
     }
     for checkpoint in &status.checkpoints {
         let measured = checkpoint.best_metric.map_or(String::new(), |value| format!(", measured {value:.4}"));

@@ -289,7 +289,7 @@ impl Supervision {
 
     /// The coordinator ended without saying why.
     fn unexplained(&self, coordinator: Gone) -> Failure {
-        let retry = "start the run again; if it happens again, look for a lack of memory";
+        let retry = "if it happens again, look for a lack of memory";
         if let (false, Some((who @ Who::Worker(_), pid, ended))) = (coordinator.killed, self.first_death) {
             let exit = match ended {
                 Ended::Code(code) => Exit::from_code(code).unwrap_or(Exit::WorkerLost),

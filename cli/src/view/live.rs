@@ -80,19 +80,24 @@ impl Live {
     fn progress(&mut self, stage: Stage, done: u64, total: u64, unit: &str, now: Duration) {
         let Some(Bar { bar, pace, last_step, .. }) = self.stages.get_mut(&stage) else { return };
         pace.note(now, done);
-        if total > 0 {
-            bar.set_style(style("{prefix:14} {bar:24} {percent:>3}% {wide_msg}"));
-            bar.set_length(total);
-        }
-        bar.set_position(done);
         let step = last_step.as_ref().map_or(String::new(), |words| format!(", {words}"));
         let (shown, speed) = (printable(unit), pace_words(pace, unit, total));
+        // the words first: a bar is drawn whenever a part of it changes
         bar.set_message(format!("{} of {} {shown}{}{step}", text::count(done), text::count(total), printable(&speed)));
+        bar.set_position(done);
+        if total > 0 {
+            bar.set_length(total);
+            bar.set_style(style("{prefix:14} {bar:16} {percent:>3}% {wide_msg}"));
+        }
     }
 
     fn end(&mut self, stage: Stage, wall_s: f64, note: &str) {
         let Some(bar) = self.stages.get_mut(&stage) else { return };
         bar.wall_s += wall_s;
+        if note.is_empty() && bar.bar.length().is_some_and(|length| bar.bar.position() < length) {
+            // it comes by turns with another stage, and goes on
+            return;
+        }
         let last_step = bar.last_step.as_deref().filter(|_| note.is_empty());
         let words = printable(last_step.unwrap_or(note));
         bar.bar.set_style(style("{wide_msg}"));

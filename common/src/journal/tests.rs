@@ -39,7 +39,8 @@ fn replayed() {
     assert_eq!((journal.state().generation, journal.state().attempts.len(), journal.term()), (200, 200, 1));
     let next = take(&store, "b");
     assert_eq!((next.term(), next.state().generation, next.state().writer.as_str()), (2, 200, "b"));
-    let keys = wait(Journal::keys(&store)).expect("readable");
+    let (keys, wrong) = wait(Journal::check(&store)).expect("readable");
+    assert_eq!(wrong, Vec::<String>::new());
     let listed = wait(store.list()).expect("listed");
     assert!(listed.iter().all(|key| keys.contains(key)), "{listed:?}");
     // only the newest snapshot stays
@@ -112,7 +113,23 @@ fn damage() {
     assert!(refused(format!("{json}\n{}\n", Digest::of(json.as_bytes())).as_bytes()).contains("use the binary that wrote it"));
     let other = std::fs::read(folder.path().join(layout::journal_entry(70))).expect("an entry");
     assert!(refused(&other).contains("expected 71"));
+    // the last entry that is damaged may be deleted, one before others may not be missing
+    assert!(refused(&bytes[..9]).contains("delete it, and the run goes on from the one before"));
     std::fs::write(&path, &bytes).expect("writable");
+    let before = folder.path().join(layout::journal_entry(70));
+    let kept = std::fs::read(&before).expect("an entry");
+    std::fs::remove_file(&before).expect("ours");
+    let gap = wait(Journal::read(&store)).expect_err("a gap").to_string();
+    assert!(gap.contains("journal/00000070.json is missing") && gap.contains("journal/00000071.json is there"), "{gap}");
+    let taken = wait(Journal::take_over(&store, "b", began())).expect_err("a gap");
+    assert_eq!(taken.kind(), crate::ErrorKind::Damaged);
+    std::fs::write(&before, kept).expect("writable");
+    // an entry that a snapshot stands for is missed by a check alone
+    let early = folder.path().join(layout::journal_entry(3));
+    let kept = std::fs::read(&early).expect("an entry");
+    std::fs::write(&early, "{}").expect("writable");
+    assert_eq!(wait(Journal::check(&store)).expect("readable").1.len(), 1);
+    std::fs::write(&early, kept).expect("writable");
     for key in wait(store.list()).expect("listed").iter().filter(|key| key.contains("snapshot") || key.contains("head")) {
         std::fs::write(folder.path().join(key), "{}").expect("writable");
         assert_eq!(wait(Journal::read(&store)).expect("readable"), whole, "{key}");

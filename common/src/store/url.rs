@@ -19,6 +19,11 @@ pub fn local_folder(url: &str) -> Option<PathBuf> {
 /// # Errors
 /// A `file:` URL of another host, or one that does not decode.
 pub(crate) fn parse_folder(url: &str) -> Result<Option<PathBuf>> {
+    if url.trim().is_empty() {
+        return Err(Error::Spec(
+            "the store's URL is empty (an unset variable?); write file:PATH, s3://BUCKET/PREFIX, ...".into(),
+        ));
+    }
     let Some(rest) = strip_scheme(url, "file") else {
         return Ok((!url.contains("://")).then(|| expand_home(url)));
     };

@@ -206,6 +206,7 @@ impl Core {
             Record::World { .. } => self.open_world(effects),
             Record::Evaluated { .. } if self.phase == Phase::Recording => self.go_on(now, effects),
             Record::Checkpoint(checkpoint) => self.checkpoint_committed(checkpoint, now, effects),
+            Record::Damaged { .. } if self.phase == Phase::Exporting => self.go_on(now, effects),
             Record::Damaged { .. } => self.join_world(effects),
             Record::Exported(exported) => self.report_run(exported, now, effects),
             Record::Done { .. } => {

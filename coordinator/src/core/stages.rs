@@ -293,9 +293,14 @@ impl Core {
         Self::commit(Commit::Done(Box::new(report)), effects);
     }
 
-    /// The checkpoint that the world was to begin from is damaged: it is said, recorded, and the one before is taken.
+    /// The checkpoint that the world was to begin from, or whose weights were to be exported, is damaged: it is said, recorded, and the one before,
+    /// or the next best, is taken.
     fn pass_over(&mut self, reason: String, effects: &mut Vec<Effect>) {
-        let Some((generation, step)) = self.run.last_checkpoint().map(|last| (last.generation, last.step)) else {
+        let read = match self.phase {
+            Phase::Exporting => self.best().and_then(|best| self.run.checkpoint_at(best.step)),
+            _ => self.run.last_checkpoint(),
+        };
+        let Some((generation, step)) = read.map(|read| (read.generation, read.step)) else {
             return self.fail(Failure { exit: Exit::Store, message: reason }, effects);
         };
         self.warn(passed_over(step, &reason), effects);

@@ -190,6 +190,9 @@ impl Run {
                 self.save(self.core.generation, save.step);
                 Outcome::Saved(v1::Saved {})
             }
+            Kind::Export(export) if self.damaged.contains(&export.step) => {
+                return Err((v1::FailureKind::Checkpoint, format!("a part of {} is flipped", export.step)));
+            }
             Kind::Export(export) => {
                 self.exported = Some((export.step, export.checkpoint.is_some()));
                 Outcome::Exported(v1::Exported { files: Vec::new(), weights_digest: Digest::of(b"weights").to_string() })
@@ -359,6 +362,19 @@ fn damaged_checkpoints_are_passed_over() {
         let generations: Vec<u64> = second.state.checkpoints.iter().map(|known| known.generation).collect();
         assert!(generations.windows(2).all(|pair| pair[0] <= pair[1]) && generations.last() > Some(&1));
     }
+}
+
+/// Goal: where the best weights are damaged the next best are exported, and it is said. Method: step 4 is the best, step 5 the next.
+#[test]
+fn damaged_best_weights() {
+    let mut run = Run::new(&SCORES);
+    run.damaged = vec![4];
+    run.ready();
+    run.work();
+    assert_eq!((run.ended().unwrap().0, run.exported.map(|(step, _)| step)), (Exit::Done, Some(5)));
+    let report = run.report();
+    assert_eq!((report.exported_step, report.after["dim_16_cosine_ndcg@10"]), (5, 0.5));
+    assert!(report.warnings.iter().any(|warning| warning.contains("step 4 is damaged")), "{:?}", report.warnings);
 }
 
 /// Goal: of many checkpoints the newest stay, and the best. Method: a limit of 1; step 2 is the best until step 4.

@@ -98,9 +98,9 @@ impl Core {
             return;
         }
         use v1::FailureKind as Kind;
-        let joining = self.phase == Phase::Joining;
+        let reads_checkpoint = matches!(self.phase, Phase::Joining | Phase::Exporting);
         match kind {
-            Kind::Checkpoint if joining => {
+            Kind::Checkpoint if reads_checkpoint => {
                 if let Some(task) = &mut self.world_task {
                     task.damaged.get_or_insert(message);
                 }
