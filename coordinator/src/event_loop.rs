@@ -267,10 +267,9 @@ impl EventLoop {
                 if let Commit::Done(report) = &*commit {
                     self.report = Some((**report).clone());
                 }
+                let Some(commits) = &self.commits else { return };
                 // the committer ends only with the run, or after a failure that it has told
-                if let Some(Err(mpsc::error::TrySendError::Full(_))) =
-                    self.commits.as_ref().map(|commits| commits.try_send(*commit))
-                {
+                if let Err(mpsc::error::TrySendError::Full(_)) = commits.try_send(*commit) {
                     let message = format!("{COMMITS} commits wait for the store: it is too slow for this run; save less often");
                     self.handle.tell_soon(Input::Failed(Failure { exit: Exit::Store, message }));
                 }

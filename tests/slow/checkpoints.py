@@ -8,7 +8,7 @@ import time
 
 artel, work, pairs, boto = sys.argv[1:5]
 SHAPES = {"small": dict(hidden_size=512, num_hidden_layers=7, num_attention_heads=8, intermediate_size=2048), "base": {}}
-STEPS = 8
+STEPS = 6
 
 
 def make(size):
@@ -46,13 +46,13 @@ def run(size, base, store):
         file.write(f"""[data]
 pairs = ["{pairs}"]
 columns = {{ anchor = "anchor", positive = "positive" }}
-limit = 64
-test_fraction = 0.25
+limit = 160
+test_fraction = 0.1
 [model]
 base = "{base}"
-max_seq_length = 64
+max_seq_length = 128
 [train]
-global_batch_size = 4
+global_batch_size = 16
 max_steps = {STEPS}
 num_train_epochs = 1
 eval_strategy = "no"

@@ -91,21 +91,24 @@ impl TrainState {
         Ok(Self { params: tensor(params)?, exp_avg, exp_avg_sq, step })
     }
 
-    /// Copies of a range of parameters, first and second moment.
+    /// Copies of a range of parameters, first and second moment, in the memory of these vectors.
     ///
     /// # Errors
     /// The parameters are not on the CPU.
-    pub fn copy_range(&self, range: Range<usize>) -> Result<[Vec<f32>; 3]> {
+    pub fn copy_range(&self, range: Range<usize>, into: [Vec<f32>; 3]) -> Result<[Vec<f32>; 3]> {
         with_values(&self.params, |params| {
-            let sources = [params, &self.exp_avg, &self.exp_avg_sq];
-            // fresh memory is touched page by page: three threads where the cores allow it
+            let mut into = into.into_iter();
+            let sources = [params, &self.exp_avg, &self.exp_avg_sq].map(|values| (values, into.next().unwrap_or_default()));
             std::thread::scope(|scope| {
+                let copy = |(values, mut copy): (&'_ [f32], Vec<f32>)| {
+                    copy.clear();
+                    copy.extend_from_slice(values);
+                    copy
+                };
                 sources
-                    .map(|values| {
-                        scope.spawn({
-                            let range = range.clone();
-                            move || values[range].to_vec()
-                        })
+                    .map(|(values, into)| {
+                        let part = &values[range.clone()];
+                        scope.spawn(move || copy((part, into)))
                     })
                     .map(|copy| copy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             })
@@ -144,8 +147,8 @@ mod tests {
     #[test]
     fn ranges() {
         let state = TrainState::saved(vec![1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0], vec![7.0, 8.0, 9.0], 5).unwrap();
-        assert_eq!(state.copy_range(0..1).unwrap(), [[1.0], [4.0], [7.0]]);
-        assert_eq!(state.copy_range(1..3).unwrap(), [[2.0, 3.0], [5.0, 6.0], [8.0, 9.0]]);
+        assert_eq!(state.copy_range(0..1, Default::default()).unwrap(), [[1.0], [4.0], [7.0]]);
+        assert_eq!(state.copy_range(1..3, [vec![0.0; 9], vec![], vec![5.0]]).unwrap(), [[2.0, 3.0], [5.0, 6.0], [8.0, 9.0]]);
         assert!(TrainState::saved(vec![1.0], vec![], vec![1.0], 0).is_err());
     }
 }

@@ -3,8 +3,8 @@
 //! At most one checkpoint is in flight: the next one waits for it, and says so. A part counts when the coordinator has recorded the whole.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use artel_common::checkpoint::{CheckpointPart, History, StateVector};
@@ -42,12 +42,28 @@ pub(crate) struct Seat {
     pub world_size: usize,
 }
 
-/// Values as bytes, without a copy.
-struct Values(Vec<f32>);
+/// Vectors of snapshots that were put: memory that is touched already is copied to several times faster than fresh memory.
+type Spare = Arc<Mutex<Vec<Vec<f32>>>>;
+
+/// Values as bytes, without a copy; the vector is spared for the next snapshot.
+struct Values {
+    values: Vec<f32>,
+    spare: Spare,
+}
 
 impl AsRef<[u8]> for Values {
     fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        bytemuck::cast_slice(&self.values)
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        if let Ok(mut spare) = self.spare.lock()
+            && spare.len() < StateVector::ALL.len()
+        {
+            spare.push(std::mem::take(&mut self.values));
+        }
     }
 }
 
@@ -77,11 +93,12 @@ pub(crate) struct Saver {
     store: Store,
     runtime: Handle,
     in_flight: Option<InFlight>,
+    spare: Spare,
 }
 
 impl Saver {
     pub(crate) fn new(client: Client, worker_id: String, store: Store, runtime: Handle) -> Self {
-        Self { client, worker_id, store, runtime, in_flight: None }
+        Self { client, worker_id, store, runtime, in_flight: None, spare: Spare::default() }
     }
 
     /// Copies the state and begins to put it; waits for the checkpoint before it, if that is still in flight.
@@ -96,7 +113,7 @@ impl Saver {
             }));
         }
         self.settle()?;
-        let snapshot = snapshot(seat, state, history)?;
+        let snapshot = snapshot(seat, state, history, &self.spare)?;
         let (store, client, worker) = (self.store.clone(), self.client.clone(), self.worker_id.clone());
         let done = Arc::new(AtomicU64::new(0));
         let bytes = snapshot.vectors.iter().map(|vector| vector.len() as u64).sum();
@@ -163,10 +180,11 @@ fn ended(result: Result<TaskResult<()>, tokio::task::JoinError>) -> TaskResult<(
     result.unwrap_or_else(|e| Err(TaskError::internal(format!("saving a checkpoint was interrupted: {e}"))))
 }
 
-fn snapshot(seat: Seat, state: &TrainState, history: &History) -> TaskResult<Snapshot> {
+fn snapshot(seat: Seat, state: &TrainState, history: &History, spare: &Spare) -> TaskResult<Snapshot> {
     let num_values = state.exp_avg.len();
     let range = rank_leaves(num_values, seat.rank, seat.world_size);
-    let vectors = state.copy_range(range.clone())?.map(|values| Bytes::from_owner(Values(values)));
+    let into = StateVector::ALL.map(|_| spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default());
+    let vectors = state.copy_range(range.clone(), into)?.map(|values| Bytes::from_owner(Values { values, spare: spare.clone() }));
     let history = (seat.rank == 0).then(|| history.to_bytes().into());
     Ok(Snapshot { seat, step: state.step, num_values: num_values as u64, range, vectors, history })
 }
