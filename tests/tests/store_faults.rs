@@ -68,14 +68,16 @@ fn a_store_that_is_silent_or_gone() {
     assert_eq!(report["attempts"].as_array().map(Vec::len), Some(1));
 }
 
-/// Goal: SIGTERM under a store of 1 MB/s, a checkpoint in flight, still ends with the state saved in under 20 s. Method: a state of some 8 MB; the
+/// Goal: SIGTERM under a store of 1 MB/s, a checkpoint in flight, still ends with the state saved in under 20 s. Method: a state of over 8 MB; the
 /// store becomes slow once a checkpoint begins; SIGTERM; the resumed run reaches the same weights. With `ARTEL_SLOW=1`, in every other stage too.
 #[test]
 fn leaving_under_a_slow_store() {
-    let disturbed = Disturbed::new(Where::Bucket(S3Server::start()));
+    let disturbed = Disturbed::with_words(Where::Bucket(S3Server::start()), 10);
     let server = disturbed.server();
     let run = disturbed.start("slow", 2, &[]);
-    run.wait_for_line(LIMIT, |line| line.contains("\"event\":\"checkpoint\""));
+    let saved = run.wait_for_line(LIMIT, |line| line.contains("\"event\":\"checkpoint\""));
+    let saved: serde_json::Value = serde_json::from_str(&saved).expect("an event");
+    assert!(saved["bytes"].as_u64() >= Some(8_000_000), "{saved}");
     server.faults().bandwidth(Some(1_000_000));
     server.clear_requests();
     // the next checkpoint is in flight once its first part was sent

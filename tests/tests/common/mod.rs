@@ -51,8 +51,20 @@ pub struct Disturbed {
 impl Disturbed {
     /// A run of 3 epochs and some 36 steps; measured after each epoch, saved every [`SAVE_STEPS`] steps.
     pub fn new(place: Where) -> Self {
+        Self::with_words(place, 0)
+    }
+
+    /// The same with a larger vocabulary, and so a larger state: each pair gets this many words of its own, and those of the next pair.
+    pub fn with_words(place: Where, words: usize) -> Self {
         let sandbox = Sandbox::new(PROGRAM);
-        sandbox.pairs(240);
+        let pairs = std::fs::read_to_string(sandbox.pairs(240)).expect("the pairs");
+        let longer = pairs.lines().enumerate().map(|(row, line)| {
+            let mut pair: Value = serde_json::from_str(line).expect("a pair");
+            let own: Vec<String> = (row * words..(row + 2) * words).map(made_up).collect();
+            pair["positive"] = format!("{} {}", pair["positive"].as_str().expect("a text"), own.join(" ")).trim().into();
+            format!("{pair}\n")
+        });
+        sandbox.write("pairs.jsonl", &longer.collect::<String>());
         let train = format!("num_train_epochs = 3\nsave_strategy = \"steps\"\nsave_steps = {SAVE_STEPS}");
         sandbox.spec(&train, "count = 2\nthreads = 1");
         let mut disturbed = Self { sandbox, digest: String::new(), place };
@@ -219,6 +231,16 @@ impl Disturbed {
         let (status, _, stderr) = run.wait(Duration::from_secs(20));
         assert_eq!(status.code(), Some(75), "{stderr}");
     }
+}
+
+/// A word that no text has.
+fn made_up(mut number: usize) -> String {
+    let mut word = "zq".to_owned();
+    for _ in 0..4 {
+        word.push(char::from(b'a' + (number % 26) as u8));
+        number /= 26;
+    }
+    word
 }
 
 /// The step that an event line tells, if it is a step's.
