@@ -12,9 +12,17 @@ cp examples/handbook.jsonl "$work/"
 digest() { python3 -c 'import json, sys; print(json.load(sys.stdin)["report"]["weights_digest"])'; }
 
 target/debug/artel run "$work/spec.toml" --store "file:$work/store" --json > "$work/folder.jsonl"
-timeout --signal=KILL 8 target/debug/artel run "$work/spec.toml" --store s3://artel-test/run --json > "$work/killed.jsonl" || true
-grep -q '"event":"checkpoint"' "$work/killed.jsonl" || echo "killed before the first checkpoint" >&2
+target/debug/artel run "$work/spec.toml" --store s3://artel-test/run --json > "$work/killed.jsonl" &
+run=$!
+until grep -q '"event":"checkpoint","step":20' "$work/killed.jsonl"; do
+  kill -0 "$run" || { echo "the run ended before it could be killed" >&2; exit 1; }
+  sleep 0.1
+done
+kill -KILL "$run"
+wait "$run" || true   # 137: killed
+if grep -q '"event":"done"' "$work/killed.jsonl"; then echo "the run was over before it was killed" >&2; exit 1; fi
 target/debug/artel run "$work/spec.toml" --store s3://artel-test/run --workers 1 --json > "$work/bucket.jsonl"
+grep '"event":"resumed"' "$work/bucket.jsonl"
 target/debug/artel fsck s3://artel-test/run
 folder=$(target/debug/artel status "file:$work/store" --json | digest)
 bucket=$(target/debug/artel status s3://artel-test/run --json | digest)

@@ -146,7 +146,8 @@ impl Saver {
                 Ok(result) if flight.step == state.step => return ended(result),
                 // what became of an older one does not matter any more
                 Ok(_) => {}
-                Err(_) if flight.step == state.step || flight.whole_takes() > LAST_SAVE => {
+                Err(_) if flight.step == state.step => return ended(self.runtime.block_on(flight.task)),
+                Err(_) if flight.whole_takes() > LAST_SAVE => {
                     ended(self.runtime.block_on(flight.task))?;
                     return Err(TaskError {
                         kind: FailureKind::Left,

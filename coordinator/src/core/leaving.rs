@@ -51,7 +51,7 @@ impl Core {
     }
 
     /// The end of a run that leaves.
-    fn left(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn left(&mut self, effects: &mut Vec<Effect>) {
         let Some(leaving) = &self.leaving else { return };
         let total = self.schedule().map_or(0, |schedule| schedule.total());
         let kept = match self.run.last_checkpoint() {

@@ -185,6 +185,10 @@ impl Core {
         if let Some(reason) = damaged {
             return self.pass_over(reason, effects);
         }
+        if gave_up && self.phase == Phase::Saving {
+            // the store is too slow for the present state: the checkpoint before it is what there is
+            return self.left(effects);
+        }
         if gave_up {
             return self.leave_or_save(effects);
         }

@@ -430,6 +430,37 @@ fn leaving() {
     assert_eq!((evaluating.ended().unwrap().0, evaluating.saved()), (Exit::Preempted, vec![2]));
 }
 
+/// Goal: a run that leaves under a store too slow for its state ends with the checkpoint before, and begins no other. Method: both ranks give up
+/// the last save.
+#[test]
+fn leaving_with_the_checkpoint_before() {
+    let mut run = Run::with("save_strategy = \"steps\"\nsave_steps = 2", &SCORES);
+    run.ready();
+    run.leave_at = Some(3);
+    run.work_until(3);
+    run.tell(Input::Leave { reason: "told".into() });
+    let mut given_up = 0;
+    while run.ended().is_none() {
+        let id = ["worker-1", "worker-2"]
+            .into_iter()
+            .find(|id| run.core.assignment(id).is_some())
+            .expect("the run goes on to its end");
+        let task = run.core.assignment(id).cloned().expect("just seen");
+        if matches!(task.kind, Some(Kind::Save(_))) {
+            given_up += 1;
+            assert!(given_up <= 2, "another save is begun");
+            let (kind, message) = (v1::FailureKind::Left, "too slow".to_owned());
+            run.tell(Input::TaskFailed { worker: id.into(), task: task.task_id, kind, message });
+        } else {
+            let result = run.perform(id, task.kind.expect("a kind")).expect("done");
+            run.tell(Input::Done { worker: id.into(), task: task.task_id, result });
+        }
+    }
+    let (exit, message) = run.ended().expect("just seen");
+    assert_eq!((exit, given_up), (Exit::Preempted, 2), "each rank was asked once");
+    assert!(message.contains("step 2 of 5 is saved, later steps will be redone"), "{message}");
+}
+
 /// Goal: a run that leaves ends in time whatever the store does (LIVE-1). Method: nobody answers.
 #[test]
 fn leaving_has_a_deadline() {
