@@ -3,24 +3,31 @@
 //! Shapes: B rows of the global batch, C columns a row, h width, L leaves. A rank owns whole leaves, hence a
 //! contiguous slice of the batch's rows (DESIGN section 7).
 
-use std::ops::Range;
+mod budget;
+mod passes;
+mod slice;
+
 use std::sync::{Arc, Mutex};
 
-use candle_core::{Device, Tensor};
+pub use budget::ActivationBudget;
 
 use crate::collective::Collective;
-use crate::cut::{Leaf, cut_batch};
-use crate::dropout::{Dropout, DropoutKey};
-use crate::encoder::{Activations, Encoder, Workspace};
+use crate::encoder::{Encoder, Slot, Workspace};
 use crate::error::{Error, Result};
+use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
 use crate::loss::{LossSpec, mnrl_leaf};
-use crate::optim::{AdamW, grad_norm};
-use crate::packed::{PackedBatch, SampleKey};
+use crate::optim::AdamW;
 use crate::parallel::map_ordered;
-use crate::state::{TrainState, into_values, tensor, with_values};
+use crate::pool::FloatPool;
+use crate::state::{TrainState, into_values, tensor};
+use crate::team::Team;
 use crate::tokens::TokenTable;
 use crate::tree::{Forest, rank_leaves};
+use slice::{Slice, word_rows};
+
+/// Parts in which the update goes over the parameters, on several threads.
+const UPDATE_PARTS: usize = 64;
 
 /// What changes the weights, and what only changes speed and memory.
 #[derive(Debug, Clone)]
@@ -41,8 +48,8 @@ pub struct StepSettings {
     pub dropout: (f64, f64),
     /// Threads of this rank.
     pub threads: usize,
-    /// Bytes that kept activations may take on this rank.
-    pub activation_budget: usize,
+    /// What kept activations may take on this rank.
+    pub activation_budget: ActivationBudget,
 }
 
 /// What an update came to; equal on every rank.
@@ -63,8 +70,8 @@ pub struct StepOutcome {
 pub struct BatchGradient {
     /// The loss.
     pub loss: f64,
-    /// Its gradient, laid out as the parameters.
-    pub grad: Vec<f32>,
+    /// Its gradient.
+    pub grad: Gradient,
     /// Micro-batches of this rank whose activations were kept, and all of them.
     pub kept: (usize, usize),
     /// A rank was asked to leave.
@@ -77,33 +84,36 @@ pub struct Trainer {
     settings: StepSettings,
     collective: Arc<dyn Collective>,
     interrupt: Arc<Interrupt>,
+    team: Team,
     workspaces: Mutex<Vec<Workspace>>,
+    slots: Mutex<Vec<Slot>>,
+    pool: FloatPool,
     /// Parameters and moments.
     pub state: TrainState,
 }
 
-/// Activations of a micro-batch, if they were kept; the backward takes them.
-type Kept = Mutex<Option<Activations>>;
-
-/// A micro-batch of this rank's slice.
-struct Micro {
-    leaf: usize,
-    batch: PackedBatch,
-    rows: Range<usize>,
-    keep: bool,
-}
-
-/// The slice of a batch that this rank owns.
-struct Slice {
-    leaves: Vec<Leaf>,
-    mine: Range<usize>,
-    micros: Vec<Micro>,
-}
-
 impl Trainer {
     /// A trainer of this rank.
-    pub fn new(encoder: Arc<Encoder>, settings: StepSettings, collective: Arc<dyn Collective>, state: TrainState) -> Self {
-        Self { encoder, settings, collective, interrupt: Arc::default(), workspaces: Mutex::default(), state }
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn new(
+        encoder: Arc<Encoder>,
+        settings: StepSettings,
+        collective: Arc<dyn Collective>,
+        state: TrainState,
+    ) -> Result<Self> {
+        Ok(Self {
+            encoder,
+            team: Team::new(settings.threads)?,
+            settings,
+            collective,
+            interrupt: Arc::default(),
+            workspaces: Mutex::default(),
+            slots: Mutex::default(),
+            pool: FloatPool::new(),
+            state,
+        })
     }
 
     /// Lets this interrupt end its work early.
@@ -137,10 +147,12 @@ impl Trainer {
     /// # Errors
     /// A rank was lost, a loss or gradient is not finite, or the step was given up; the state is then what it was before.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
-        let mut sum: Option<Vec<f32>> = None;
+        let words = word_rows(table, batches.iter().copied().flatten(), self.encoder.config().vocab_size);
+        let shape = GradientShape::new(&self.encoder, words);
+        let mut sum: Option<Gradient> = None;
         let (mut loss, mut kept, mut leave) = (0.0, (0, 0), false);
         for (index, rows) in batches.iter().enumerate() {
-            let batch = self.gradient(table, rows)?;
+            let batch = self.gradient_of(table, rows, shape.clone())?;
             if !batch.loss.is_finite() {
                 return Err(self.not_finite("loss", batch.loss, index, rows));
             }
@@ -149,12 +161,15 @@ impl Trainer {
             kept = (kept.0 + batch.kept.0, kept.1 + batch.kept.1);
             match &mut sum {
                 None => sum = Some(batch.grad),
-                Some(sum) => sum.iter_mut().zip(&batch.grad).for_each(|(sum, grad)| *sum += grad),
+                Some(sum) => {
+                    sum.add(&batch.grad);
+                    batch.grad.release(&self.pool);
+                }
             }
         }
         let grad = sum.ok_or_else(|| Error::Internal("a step needs a batch".into()))?;
         let share = 1.0 / batches.len() as f64;
-        let norm = grad_norm(&grad) * share;
+        let norm = grad.norm() * share;
         if !norm.is_finite() {
             return Err(self.not_finite("gradient norm", norm, 0, batches[0]));
         }
@@ -164,6 +179,7 @@ impl Trainer {
             _ => 1.0,
         };
         self.apply(&grad, learning_rate, (share * clip) as f32)?;
+        grad.release(&self.pool);
         Ok(StepOutcome { loss: loss * share, grad_norm: norm, kept, leave })
     }
 
@@ -176,24 +192,31 @@ impl Trainer {
         ))
     }
 
-    fn apply(&mut self, grad: &[f32], learning_rate: f64, grad_scale: f32) -> Result<()> {
+    fn apply(&mut self, grad: &Gradient, learning_rate: f64, grad_scale: f32) -> Result<()> {
         let held = std::mem::replace(&mut self.state.params, tensor(Vec::new())?);
         let mut params = into_values(held)?;
         let state = &mut self.state;
-        let step = state.step + 1;
-        let layout = self.encoder.layout();
-        self.settings.adamw.step(
-            &mut params,
-            grad,
-            &mut state.exp_avg,
-            &mut state.exp_avg_sq,
-            layout,
-            step,
-            learning_rate,
-            grad_scale,
-        );
+        let update = self.settings.adamw.update(state.step + 1, learning_rate, grad_scale);
+        let entries = &self.encoder.layout().entries;
+        let share = params.len().div_ceil(UPDATE_PARTS);
+        let parts = params.chunks_mut(share).zip(state.exp_avg.chunks_mut(share)).zip(state.exp_avg_sq.chunks_mut(share));
+        let mut parts: Vec<_> = parts.map(|((params, m), v)| (params, m, v)).collect();
+        let updated = self.team.each(&mut parts, |index, (params, m, v)| {
+            let first = index * share;
+            let range = first..first + params.len();
+            let begin = entries.partition_point(|entry| entry.range().end <= range.start);
+            for entry in entries[begin..].iter().take_while(|entry| entry.offset < range.end) {
+                let own = entry.offset.max(range.start)..entry.range().end.min(range.end);
+                grad.pieces(own, |piece, values| {
+                    let at = piece.start - first..piece.end - first;
+                    update.apply(entry.decay, &mut params[at.clone()], values, &mut m[at.clone()], &mut v[at]);
+                });
+            }
+            Ok(())
+        });
         state.params = tensor(params)?;
-        state.step = step;
+        updated?;
+        state.step += 1;
         Ok(())
     }
 
@@ -202,58 +225,24 @@ impl Trainer {
     /// # Errors
     /// A rank was lost, or the step was given up.
     pub fn gradient(&self, table: &TokenTable, rows: &[u32]) -> Result<BatchGradient> {
-        let slice = self.slice(table, rows);
-        let kept = slice.micros.iter().filter(|micro| micro.keep).count();
-        let (embeddings, activations) = self.embed(&slice)?;
+        let word_rows = word_rows(table, rows.iter(), self.encoder.config().vocab_size);
+        self.gradient_of(table, rows, GradientShape::new(&self.encoder, word_rows))
+    }
+
+    fn gradient_of(&self, table: &TokenTable, rows: &[u32], shape: GradientShape) -> Result<BatchGradient> {
+        let StepSettings { num_leaves, micro_batch_tokens, activation_budget, .. } = self.settings;
+        let mine = rank_leaves(num_leaves, self.collective.rank(), self.collective.world_size());
+        let mut slice = Slice::cut(table, rows, num_leaves, micro_batch_tokens, mine);
+        let slots = std::mem::take(&mut *self.slots.lock().expect("no thread panics with it"));
+        slice.keep(&self.encoder, activation_budget, slots, &self.state.params)?;
+        let kept = slice.num_kept();
+        let embeddings = self.embed(&mut slice, table.num_columns())?;
         let all = self.gather(&embeddings, rows.len(), table.num_columns())?;
+        self.pool.give(embeddings);
         let (loss, leave, d_embeddings) = self.loss(&slice, &all, rows.len(), table.num_columns())?;
-        let grad = self.go_back(&slice, activations, &d_embeddings, table.num_columns())?;
-        Ok(BatchGradient { loss, grad, kept: (kept, slice.micros.len()), leave })
-    }
-
-    /// Cuts the batch and packs this rank's micro-batches.
-    fn slice(&self, table: &TokenTable, rows: &[u32]) -> Slice {
-        let lens: Vec<usize> = rows.iter().map(|&row| table.row_len(row as usize)).collect();
-        let leaves = cut_batch(&lens, self.settings.num_leaves, self.settings.micro_batch_tokens);
-        let mine = rank_leaves(self.settings.num_leaves, self.collective.rank(), self.collective.world_size());
-        let mut budget = self.settings.activation_budget;
-        let mut micros = Vec::new();
-        for (leaf, part) in mine.clone().flat_map(|leaf| leaves[leaf].micro_batches.iter().map(move |part| (leaf, part))) {
-            let bytes = self.encoder.activation_bytes(lens[part.clone()].iter().sum());
-            let keep = bytes <= budget;
-            budget = if keep { budget - bytes } else { 0 };
-            micros.push(Micro { leaf, batch: pack_rows(table, &rows[part.clone()]), rows: part.clone(), keep });
-        }
-        Slice { leaves, mine, micros }
-    }
-
-    fn dropout(&self) -> Option<Dropout> {
-        let (hidden, attention) = self.settings.dropout;
-        let key = DropoutKey { seed: self.settings.seed, step: self.state.step };
-        (hidden > 0.0 || attention > 0.0).then_some(Dropout { key, hidden: hidden as f32, attention: attention as f32 })
-    }
-
-    fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
-        let mut workspace = self.workspaces.lock().expect("no thread panics with it").pop().unwrap_or_default();
-        let result = work(&mut workspace);
-        self.workspaces.lock().expect("no thread panics with it").push(workspace);
-        result
-    }
-
-    /// Embeds the slice: [rows of the slice, C, h], and the activations that were kept.
-    fn embed(&self, slice: &Slice) -> Result<(Vec<f32>, Vec<Kept>)> {
-        let dropout = self.dropout();
-        let parts = map_ordered(slice.micros.len(), self.settings.threads, |index| {
-            let micro = &slice.micros[index];
-            self.interrupt.check()?;
-            self.with_workspace(|workspace| {
-                let (embeddings, activations) =
-                    self.encoder.forward(&self.state.params, &micro.batch, dropout.as_ref(), micro.keep, workspace)?;
-                Ok((with_values(&embeddings, <[f32]>::to_vec)?, activations))
-            })
-        })?;
-        let (embeddings, activations): (Vec<Vec<f32>>, Vec<_>) = parts.into_iter().unzip();
-        Ok((embeddings.concat(), activations.into_iter().map(Mutex::new).collect()))
+        let grad = self.go_back(&mut slice, &d_embeddings, table.num_columns(), shape)?;
+        self.slots.lock().expect("no thread panics with it").extend(slice.into_slots());
+        Ok(BatchGradient { loss, grad, kept, leave })
     }
 
     /// All ranks' embeddings: [B, C, h].
@@ -279,19 +268,19 @@ impl Trainer {
         let hidden = self.encoder.config().hidden_size;
         let (anchors, candidates) = split_columns(all, num_rows, num_columns, hidden);
         let num_leaves = self.settings.num_leaves;
-        let forest = Forest::new(num_leaves);
+        let forest = Forest::new(num_leaves, &self.pool);
         let parts = map_ordered(slice.mine.len(), self.settings.threads, |index| {
             let leaf = slice.mine.start + index;
             let rows = slice.leaves[leaf].rows.clone();
             let mut d_anchors = vec![0.0; rows.len() * hidden];
-            let mut d_candidates = forest.buffer(candidates.len());
+            let mut d_candidates = self.pool.take(candidates.len());
             let own = &anchors[rows.start * hidden..rows.end * hidden];
             let loss =
                 mnrl_leaf(&self.settings.loss, hidden, own, &candidates, rows.start, num_rows, &mut d_anchors, &mut d_candidates);
             forest.add(leaf, d_candidates);
             Ok((loss.total(&self.settings.loss), d_anchors))
         })?;
-        let nodes = forest.into_nodes();
+        let nodes = forest.take_nodes();
         let (losses, d_anchors): (Vec<f64>, Vec<Vec<f32>>) = parts.into_iter().unzip();
         let (loss, leave) = self.sum_losses(&losses)?;
         let d_anchors = d_anchors.concat();
@@ -319,65 +308,6 @@ impl Trainer {
         let losses = parts.iter().flat_map(|part| part.get(1..).unwrap_or_default().as_chunks::<8>().0);
         Ok((losses.map(|c| f64::from_le_bytes(*c)).sum(), leave))
     }
-
-    /// Goes back through every micro-batch of the slice, leaf by leaf, and sums over the fixed tree: [total].
-    fn go_back(&self, slice: &Slice, activations: Vec<Kept>, d_embeddings: &[f32], num_columns: usize) -> Result<Vec<f32>> {
-        let forest = Forest::new(self.settings.num_leaves);
-        let total = self.encoder.layout().total;
-        let first_row = slice.leaves[slice.mine.start].rows.start;
-        map_ordered(slice.mine.len(), self.settings.threads, |index| {
-            let leaf = slice.mine.start + index;
-            let grad = tensor(forest.zeroed(total))?;
-            for (micro, kept) in slice.micros.iter().zip(&activations).filter(|(micro, _)| micro.leaf == leaf) {
-                self.interrupt.check()?;
-                let kept = kept.lock().expect("each is taken once").take();
-                let width = num_columns * self.encoder.config().hidden_size;
-                let from = (micro.rows.start - first_row) * width;
-                let d_micro = &d_embeddings[from..from + micro.rows.len() * width];
-                self.go_back_micro(micro, kept, d_micro, &grad)?;
-            }
-            forest.add(leaf, into_values(grad)?);
-            Ok(())
-        })?;
-        self.collective.tree_all_reduce(self.settings.num_leaves, forest.into_nodes())
-    }
-
-    fn go_back_micro(&self, micro: &Micro, kept: Option<Activations>, d_micro: &[f32], grad: &Tensor) -> Result<()> {
-        let dropout = self.dropout();
-        let params = &self.state.params;
-        self.with_workspace(|workspace| {
-            let limit = match kept {
-                // their memory is for the gradients now, not for a pool that the next step would fill again
-                Some(_) => workspace.free_bytes(),
-                None => usize::MAX,
-            };
-            let activations = match kept {
-                Some(kept) => kept,
-                None => self
-                    .encoder
-                    .forward(params, &micro.batch, dropout.as_ref(), true, workspace)?
-                    .1
-                    .ok_or_else(|| Error::Internal("the encoder kept no activations".into()))?,
-            };
-            let shape = (micro.batch.keys.len(), self.encoder.config().hidden_size);
-            let d_embeddings = Tensor::from_slice(d_micro, shape, &Device::Cpu)?;
-            self.encoder.backward(params, &micro.batch, activations, &d_embeddings, dropout.as_ref(), grad, workspace)?;
-            workspace.shrink_to(limit);
-            Ok(())
-        })
-    }
-}
-
-/// Packs rows of a table: row by row, columns in order.
-fn pack_rows(table: &TokenTable, rows: &[u32]) -> PackedBatch {
-    let mut batch = PackedBatch::default();
-    for &row in rows {
-        for column in 0..table.num_columns() {
-            let key = SampleKey { sample: u64::from(row), column: column as u32 };
-            batch.push(key, table.text(row as usize, column), table.prompt_len(column));
-        }
-    }
-    batch
 }
 
 /// [B, C, h] into anchors [B, h] and candidates [all positives, all negative_1, ...] of [B * (C - 1), h].

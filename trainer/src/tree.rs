@@ -9,6 +9,8 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
+use crate::pool::FloatPool;
+
 /// A node of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId {
@@ -62,52 +64,24 @@ fn key(node: NodeId) -> (u64, u32) {
     (u64::from(node.index) << node.level, node.level)
 }
 
-#[derive(Debug, Default)]
-struct Pending {
-    nodes: BTreeMap<(u64, u32), (NodeId, Vec<f32>)>,
-    spare: Vec<Vec<f32>>,
-}
+type Pending = BTreeMap<(u64, u32), (NodeId, Vec<f32>)>;
 
 /// Sums of subtrees, combined as soon as both siblings are there; for many threads at once.
 #[derive(Debug)]
-pub struct Forest {
+pub struct Forest<'a> {
     num_leaves: usize,
+    pool: &'a FloatPool,
     pending: Mutex<Pending>,
 }
 
-impl Forest {
-    /// No leaf yet, of `num_leaves`.
-    pub fn new(num_leaves: usize) -> Self {
-        Self { num_leaves, pending: Mutex::default() }
+impl<'a> Forest<'a> {
+    /// No leaf yet, of `num_leaves`; the vectors come from `pool` and go back there.
+    pub fn new(num_leaves: usize, pool: &'a FloatPool) -> Self {
+        Self { num_leaves, pool, pending: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().expect("no thread panics with it")
-    }
-
-    /// A buffer of this length, recycled where there is one; its contents are arbitrary.
-    pub fn buffer(&self, len: usize) -> Vec<f32> {
-        match self.take_spare(len) {
-            Some(buffer) => buffer,
-            None => vec![0.0; len],
-        }
-    }
-
-    /// A buffer of this length full of zeros.
-    pub fn zeroed(&self, len: usize) -> Vec<f32> {
-        match self.take_spare(len) {
-            Some(mut buffer) => {
-                buffer.fill(0.0);
-                buffer
-            }
-            None => vec![0.0; len],
-        }
-    }
-
-    fn take_spare(&self, len: usize) -> Option<Vec<f32>> {
-        let mut pending = self.lock();
-        let at = pending.spare.iter().position(|spare| spare.len() == len)?;
-        Some(pending.spare.swap_remove(at))
     }
 
     /// Adds a leaf's values, in any order of leaves; each leaf once, all of one length.
@@ -130,10 +104,10 @@ impl Forest {
         loop {
             let other = {
                 let mut pending = self.lock();
-                match pending.nodes.remove(&key(sibling(node))) {
+                match pending.remove(&key(sibling(node))) {
                     Some((_, other)) if num_nodes(self.num_leaves, node.level) > 1 => other,
                     _ => {
-                        match pending.nodes.entry(key(node)) {
+                        match pending.entry(key(node)) {
                             Entry::Occupied(_) => panic!("{node:?} was added twice"),
                             Entry::Vacant(place) => place.insert((node, values)),
                         };
@@ -144,28 +118,29 @@ impl Forest {
             let (mut left, right) = if node.index.is_multiple_of(2) { (values, other) } else { (other, values) };
             assert_eq!(left.len(), right.len(), "siblings of one tree have one length");
             left.iter_mut().zip(&right).for_each(|(left, right)| *left += right);
-            self.lock().spare.push(right);
+            self.pool.give(right);
             node = raise(self.num_leaves, parent(node));
             values = left;
         }
     }
 
-    /// The maximal nodes, in order of their leaves.
-    pub fn into_nodes(self) -> Vec<(NodeId, Vec<f32>)> {
-        self.pending.into_inner().expect("no thread panics with it").nodes.into_values().collect()
+    /// Takes out the maximal nodes, in order of their leaves.
+    pub fn take_nodes(&self) -> Vec<(NodeId, Vec<f32>)> {
+        std::mem::take(&mut *self.lock()).into_values().collect()
     }
 }
 
 /// Sums nodes that together cover all leaves, in any order, to the root.
+/// Vectors that are not the root's go to `pool`.
 ///
 /// # Panics
 /// They do not cover all leaves once: check them by [`maximal_nodes`] if they come from outside.
-pub fn combine_nodes(num_leaves: usize, nodes: Vec<(NodeId, Vec<f32>)>) -> Vec<f32> {
-    let forest = Forest::new(num_leaves);
+pub fn combine_nodes(num_leaves: usize, nodes: Vec<(NodeId, Vec<f32>)>, pool: &FloatPool) -> Vec<f32> {
+    let forest = Forest::new(num_leaves, pool);
     for (node, values) in nodes {
         forest.insert(node, values);
     }
-    let mut roots = forest.into_nodes();
+    let mut roots = forest.take_nodes();
     let root = roots.pop().expect("a tree has a leaf");
     assert!(roots.is_empty() && num_nodes(num_leaves, root.0.level) == 1, "the nodes do not cover all {num_leaves} leaves");
     root.1
@@ -200,7 +175,7 @@ mod tests {
     /// orders, against recursion, for L of all kinds.
     #[test]
     fn any_order_and_any_world_give_the_same_bits() {
-        let len = 33;
+        let (len, pool) = (33, FloatPool::new());
         for num_leaves in [1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 21, 64] {
             let top = (0..).find(|&level| num_nodes(num_leaves, level) == 1).unwrap();
             let expected = recursive(num_leaves, top, 0, len);
@@ -208,20 +183,24 @@ mod tests {
                 let mut nodes = Vec::new();
                 for rank in 0..world_size {
                     let leaves = rank_leaves(num_leaves, rank, world_size);
-                    let forest = Forest::new(num_leaves);
+                    let forest = Forest::new(num_leaves, &pool);
                     let mut order: Vec<usize> = leaves.clone().collect();
                     order.sort_by_key(|leaf| (leaf * 31 + world_size * 17) % 11);
                     for leaf in order {
-                        let mut values = forest.buffer(len);
+                        let mut values = pool.take(len);
                         values.copy_from_slice(&leaf_values(leaf, len));
                         forest.add(leaf, values);
                     }
-                    let own = forest.into_nodes();
+                    let own = forest.take_nodes();
                     assert_eq!(own.iter().map(|node| node.0).collect::<Vec<_>>(), maximal_nodes(num_leaves, leaves));
                     nodes.extend(own);
                 }
                 nodes.reverse();
-                assert_eq!(bits(&combine_nodes(num_leaves, nodes)), bits(&expected), "{num_leaves} leaves, {world_size} ranks");
+                assert_eq!(
+                    bits(&combine_nodes(num_leaves, nodes, &pool)),
+                    bits(&expected),
+                    "{num_leaves} leaves, {world_size} ranks"
+                );
             }
         }
     }
@@ -230,14 +209,15 @@ mod tests {
     #[test]
     fn threads_add_at_once() {
         let expected = recursive(64, 6, 0, 257);
-        let forest = Forest::new(64);
+        let pool = FloatPool::new();
+        let forest = Forest::new(64, &pool);
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let forest = &forest;
                 scope.spawn(move || (0..16).for_each(|i| forest.add(i * 4 + thread, leaf_values(i * 4 + thread, 257))));
             }
         });
-        let nodes = forest.into_nodes();
+        let nodes = forest.take_nodes();
         assert_eq!(nodes.len(), 1);
         assert_eq!(bits(&nodes[0].1), bits(&expected));
     }

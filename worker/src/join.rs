@@ -20,7 +20,7 @@ use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::optim::AdamW;
 use artel_trainer::state::TrainState;
-use artel_trainer::step::{StepSettings, Trainer};
+use artel_trainer::step::{ActivationBudget, StepSettings, Trainer};
 use artel_trainer::tokens::TokenTable;
 
 use crate::checkpoint;
@@ -61,12 +61,12 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let threads = session.num_threads(task.local_workers as usize);
     let encoder = Arc::new(Encoder::new(folder.config.clone(), folder.pooling, folder.layout.clone())?);
     let (state, history) = state(session, task, &folder, report)?;
-    let settings = settings(&spec, &folder, threads, task.local_workers as usize)?;
+    let settings = settings(&spec, &folder, &encoder, threads, task.local_workers as usize)?;
     let plan = format!(
         "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",
         artel_trainer::kernels::kernel_path(),
         if threads == 1 { "" } else { "s" },
-        settings.activation_budget / 1_000_000
+        settings.activation_budget.all / 1_000_000
     );
     let dataset = session.dataset()?;
     let tokens = session.inputs()?.tokens.clone().ok_or_else(|| TaskError::internal("the store has no tokens yet"))?;
@@ -79,7 +79,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let batches = plans.iter().map(|plan| plan.num_batches() as u64).collect();
     let schedule = Schedule::new(batches, spec.train.gradient_accumulation_steps as u64, spec.train.max_steps);
     let dims = spec.eval_dims(folder.config.hidden_size);
-    let trainer = Trainer::new(encoder, settings, collective, state).with_interrupt(session.interrupt.clone());
+    let trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
     let rank = task.rank as usize;
     let seat = Seat { generation: task.generation, rank, world_size: task.members.len() };
     let warnings = folder.warnings.clone();
@@ -134,7 +134,13 @@ fn connect(session: &Session, task: &v1::JoinWorld) -> TaskResult<Arc<dyn Collec
     Ok(Arc::new(session.listener.connect(token, generation, rank, &members, CONNECT_DEADLINE, EXCHANGE_TIMEOUT)?))
 }
 
-fn settings(spec: &RunSpec, folder: &ModelFolder, threads: usize, local_workers: usize) -> TaskResult<StepSettings> {
+fn settings(
+    spec: &RunSpec,
+    folder: &ModelFolder,
+    encoder: &Encoder,
+    threads: usize,
+    local_workers: usize,
+) -> TaskResult<StepSettings> {
     let train = &spec.train;
     let widths = spec.train_dims(folder.config.hidden_size);
     let LossKind::MultipleNegativesRanking = train.loss;
@@ -157,17 +163,20 @@ fn settings(spec: &RunSpec, folder: &ModelFolder, threads: usize, local_workers:
         seed: train.seed,
         dropout,
         threads,
-        activation_budget: activation_budget(spec, folder.layout.total, threads, local_workers),
+        activation_budget: ActivationBudget::of(
+            encoder,
+            memory_limit(spec, local_workers),
+            threads,
+            train.gradient_leaves,
+            train.micro_batch_tokens,
+        ),
     })
 }
 
-/// What is left of a worker's memory for kept activations, in bytes, once parameters, moments and gradients have theirs.
-fn activation_budget(spec: &RunSpec, num_params: usize, threads: usize, local_workers: usize) -> usize {
+/// Bytes that a worker plans with.
+fn memory_limit(spec: &RunSpec, local_workers: usize) -> usize {
     let machine = memory::available_bytes().unwrap_or(4 << 30) as f64 * MEMORY_SHARE / local_workers.max(1) as f64;
-    let limit = spec.workers.memory_limit.map_or(machine as usize, |limit| limit as usize);
-    // parameters, two moments, the summed gradient, one leaf a thread, the pending nodes of the tree
-    let vectors = 4 + threads + spec.train.gradient_leaves.ilog2() as usize;
-    limit.saturating_sub(vectors * num_params * 4)
+    spec.workers.memory_limit.map_or(machine as usize, |limit| limit as usize)
 }
 
 fn load_tokens(session: &Session, manifest: &TokensManifest, split: &str) -> TaskResult<TokenTable> {

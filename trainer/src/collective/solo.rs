@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Collective;
 use crate::error::{Error, Result};
+use crate::pool::FloatPool;
 use crate::tree::{NodeId, combine_nodes, maximal_nodes};
 
 /// The only rank of its world.
@@ -45,7 +46,7 @@ impl Collective for Solo {
         if !nodes.iter().map(|node| node.0).eq(maximal_nodes(num_leaves, 0..num_leaves)) {
             return Err(Error::Collective(format!("the sums do not cover the {num_leaves} leaves of the tree")));
         }
-        Ok(combine_nodes(num_leaves, nodes))
+        Ok(combine_nodes(num_leaves, nodes, &FloatPool::new()))
     }
 
     fn barrier(&self) -> Result<()> {

@@ -17,6 +17,7 @@ pub use connect::TcpListenerHandle;
 use self::frame::{Body, MAX_BODY, Op, read_bytes, read_floats, read_head};
 use super::Collective;
 use crate::error::{Error, Result};
+use crate::pool::FloatPool;
 use crate::tree::{NodeId, combine_nodes, maximal_nodes, rank_leaves};
 
 /// One rank of a world over TCP.
@@ -30,6 +31,8 @@ pub struct TcpCollective {
     sequence: Mutex<u64>,
     /// Why the world ended.
     fault: Mutex<Option<String>>,
+    /// Memory for what comes in.
+    pool: FloatPool,
 }
 
 /// Why an exchange with one rank failed.
@@ -68,7 +71,7 @@ impl TcpCollective {
                 Error::Collective(format!("cannot prepare the connection of rank {rank}: {error}"))
             })?;
         }
-        Ok(Self { rank, streams, io_timeout, sequence: Mutex::new(0), fault: Mutex::new(None) })
+        Ok(Self { rank, streams, io_timeout, sequence: Mutex::new(0), fault: Mutex::new(None), pool: FloatPool::new() })
     }
 
     fn peers(&self) -> impl Iterator<Item = (usize, &TcpStream)> {
@@ -146,16 +149,21 @@ impl TcpCollective {
             expect_len(got, ids.len() * own.len() * 4)?;
             let mut parts = Vec::with_capacity(ids.len());
             for id in ids {
-                let mut values = vec![0.0; own.len()];
+                let mut values = self.pool.take(own.len());
                 read_floats(stream, &mut values)?;
                 parts.push((id, values));
             }
             *received[peer].lock().expect("no thread panics with it") = parts;
             Ok(())
         })?;
-        let mut all: Vec<(NodeId, Vec<f32>)> = nodes.iter().map(|(id, values)| (*id, values[own.clone()].to_vec())).collect();
+        let copy = |values: &[f32]| {
+            let mut copy = self.pool.take(own.len());
+            copy.copy_from_slice(&values[own.clone()]);
+            copy
+        };
+        let mut all: Vec<(NodeId, Vec<f32>)> = nodes.iter().map(|(id, values)| (*id, copy(values))).collect();
         all.extend(received.into_iter().flat_map(|parts| parts.into_inner().expect("no thread panics with it")));
-        Ok(combine_nodes(num_leaves, all))
+        Ok(combine_nodes(num_leaves, all, &self.pool))
     }
 
     /// Hands every rank's range to all.
@@ -246,6 +254,7 @@ impl Collective for TcpCollective {
         nodes.truncate(1);
         let mut all = nodes.pop().map(|node| node.1).unwrap_or_default();
         self.spread(&mine, &mut all)?;
+        self.pool.give(mine);
         Ok(all)
     }
 

@@ -1,134 +1,103 @@
-//! The backward pass.
+//! The way back, layer by layer.
 
 use std::slice;
 
 use candle_core::Tensor;
 
-use super::Encoder;
 use super::activations::{Activations, LayerActivations};
 use super::forward::Pass;
 use super::workspace::{Buffer, Workspace};
-use crate::dropout::{Dropout, Site};
+use crate::Result;
+use crate::dropout::Site;
 use crate::model::pooling::PoolingMode;
-use crate::ops::attention::scratch_len;
+use crate::ops::attention::scratch_shape;
+use crate::ops::linear::LinearParams;
 use crate::ops::{
-    ActivateBackward, AttentionBackward, EmbedBackward, LinearBackward, Normalize, PoolBackward, ResidualNormalizeBackward,
+    ActivateBackward, AttentionBackward, EmbedBackward, GradPart, LinearBackward, Normalize, PoolBackward,
+    ResidualNormalizeBackward, WordRows,
 };
-use crate::packed::PackedBatch;
-use crate::{Error, Result};
 
-impl Encoder {
-    /// Adds the gradient of a micro-batch to `grad`, laid out as the parameters, always by the same operations.
-    /// Parameters, batch and dropout are those of the forward; `d_embeddings` is [S, h].
+impl Pass<'_> {
+    /// Begins the way back: the embeddings' gradient, which `acts` holds in their place, becomes that of the hidden states.
     ///
     /// # Errors
-    /// The parts do not fit together, or a tensor operation failed; `grad` is then undefined.
-    #[expect(clippy::too_many_arguments, reason = "the forward's arguments, its result, the gradient in and the gradient out")]
-    pub fn backward(
-        &self,
-        params: &Tensor,
-        batch: &PackedBatch,
-        acts: Activations,
-        d_embeddings: &Tensor,
-        dropout: Option<&Dropout>,
-        grad: &Tensor,
-        ws: &mut Workspace,
-    ) -> Result<()> {
-        self.check(params, batch, dropout)?;
-        let expected = [batch.num_sequences(), self.config.hidden_size];
-        if d_embeddings.dims() != expected || acts.pooled.dims() != expected || grad.dims() != params.dims() {
-            return Err(Error::Internal("the backward's parts are of different micro-batches or models".to_owned()));
-        }
-        if batch.num_sequences() == 0 {
-            acts.release(ws);
-            return Ok(());
-        }
-        let Activations { mut layers, pooled } = acts;
-        let pass = Backward { pass: Pass { encoder: self, params, batch, dropout }, grad };
-        let d = pass.pool(&layers, &pooled, d_embeddings, ws)?;
-        ws.give(pooled);
-        for index in (0..layers.len()).rev() {
-            let layer = layers.pop().ok_or_else(|| Error::Internal("a layer's activations are missing".to_owned()))?;
-            pass.layer(index, layer, layers.last(), &d, ws)?;
-        }
-        let (embedding, dropout) = (&self.params.embedding, pass.pass.site(0, Site::Embeddings));
-        let pad_token_id = self.config.pad_token_id;
-        EmbedBackward { params, embedding, batch, dropout, pad_token_id, d: &d, grad }.run()?;
-        ws.give(d);
-        Ok(())
-    }
-}
-
-/// A pass and the gradients it adds to.
-struct Backward<'a> {
-    pass: Pass<'a>,
-    grad: &'a Tensor,
-}
-
-impl Backward<'_> {
-    /// The gradient of the last layer's output, [N, h].
-    fn pool(&self, layers: &[LayerActivations], pooled: &Tensor, d_embeddings: &Tensor, ws: &mut Workspace) -> Result<Buffer> {
-        let Pass { encoder, params, batch, .. } = self.pass;
-        let shape = (batch.num_tokens(), encoder.config.hidden_size);
-        let hidden = match encoder.pooling.mode {
-            PoolingMode::Max => Some(ws.take(shape, params)?),
+    /// A tensor operation failed.
+    pub fn pool_backward(&self, acts: &Activations, ws: &mut Workspace) -> Result<()> {
+        let Activations { layers, hidden: d_hidden, pooled, embeddings: d_embeddings } = acts;
+        let pooling = self.encoder.pooling;
+        let hidden = match pooling.mode {
+            PoolingMode::Max => Some(ws.take(d_hidden.dims2()?, self.params)?),
             PoolingMode::Cls | PoolingMode::Mean => None,
         };
         if let Some(hidden) = &hidden {
             self.layer_output(layers.len(), layers.last(), hidden)?;
         }
-        let d = ws.take(shape, params)?;
-        let pooling = encoder.pooling;
-        PoolBackward { pooling, batch, hidden: hidden.as_deref(), pooled, d_embeddings, d_hidden: &d }.run()?;
+        PoolBackward { pooling, batch: self.batch, hidden: hidden.as_deref(), pooled, d_embeddings, d_hidden }.run()?;
         hidden.into_iter().for_each(|hidden| ws.give(hidden));
-        Ok(d)
+        Ok(())
     }
 
-    /// The output of the layer below `index`, made again from its activations; that of the embeddings where there is none.
-    fn layer_output(&self, index: usize, below: Option<&LayerActivations>, output: &Tensor) -> Result<()> {
-        match below {
-            None => self.pass.embed(output),
-            Some(below) => {
-                let norm = &self.pass.encoder.params.layers[index - 1].output_norm;
-                Normalize { params: self.pass.params, norm, input: &below.output_sum, output }.run()
-            }
-        }
-    }
-
-    /// One layer: `d` [N, h] goes from the gradient of its output to that of its input.
-    fn layer(
-        &self,
-        index: usize,
-        acts: LayerActivations,
-        below: Option<&LayerActivations>,
-        d: &Tensor,
-        ws: &mut Workspace,
-    ) -> Result<()> {
+    /// One layer: the gradient of its output becomes that of its input, and `grad`, which holds the layer's part
+    /// ([`super::Encoder::part`]), receives the parameters'. The layer's activations are used up.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn layer_backward(&self, index: usize, acts: &Activations, grad: GradPart<'_>, ws: &mut Workspace) -> Result<()> {
+        let (d, kept) = (&acts.hidden, &acts.layers[index]);
+        let below = index.checked_sub(1).map(|below| &acts.layers[below]);
         let input = ws.take(d.dims2()?, d)?;
-        self.feed_forward(index, &acts, &input, d, ws)?;
-        self.attention_output(index, &acts, d, ws)?;
-        let d_qkv = self.attention(index, &acts, ws)?;
-        acts.release(ws);
+        self.feed_forward_backward(index, kept, &input, d, grad, ws)?;
+        self.attention_output_backward(index, kept, d, grad, ws)?;
+        let d_qkv = self.attention_backward(index, kept, ws)?;
         self.layer_output(index, below, &input)?;
-        let qkv = self.linear(&self.pass.encoder.params.layers[index].qkv, &d_qkv);
-        qkv.params(&input, self.grad, true)?;
+        let qkv = self.linear_backward(&self.encoder.params.layers[index].qkv, &d_qkv);
+        qkv.params(&input, grad, true)?;
         qkv.input(d, true)?;
         ws.give(d_qkv);
         ws.give(input);
         Ok(())
     }
 
+    /// Ends the way back: the gradient of layer 0's input becomes that of the tables and their LayerNorm, in `grad`.
+    ///
+    /// # Errors
+    /// A tensor operation failed, or `word_rows` lacks a word of the batch.
+    pub fn embed_backward(&self, acts: &Activations, word_rows: &WordRows, grad: GradPart<'_>) -> Result<()> {
+        let (params, batch, embedding) = (self.params, self.batch, &self.encoder.params.embedding);
+        let (dropout, pad_token_id) = (self.site(0, Site::Embeddings), self.encoder.config.pad_token_id);
+        EmbedBackward { params, embedding, batch, dropout, pad_token_id, d: &acts.hidden, word_rows, grad }.run()
+    }
+
+    /// The output of the layer below `index`, made again from its activations; that of the embeddings where there is none.
+    fn layer_output(&self, index: usize, below: Option<&LayerActivations>, output: &Tensor) -> Result<()> {
+        match below {
+            None => self.embed_into(output),
+            Some(below) => {
+                let norm = &self.encoder.params.layers[index - 1].output_norm;
+                Normalize { params: self.params, norm, input: &below.output_sum, output }.run()
+            }
+        }
+    }
+
     /// `d` goes from the gradient of the layer's output to that of the attention block's; `normed` is scratch.
-    fn feed_forward(&self, index: usize, acts: &LayerActivations, normed: &Tensor, d: &Tensor, ws: &mut Workspace) -> Result<()> {
-        let Pass { encoder, params, batch, .. } = self.pass;
-        let (layer, grad) = (&encoder.params.layers[index], self.grad);
+    fn feed_forward_backward(
+        &self,
+        index: usize,
+        acts: &LayerActivations,
+        normed: &Tensor,
+        d: &Tensor,
+        grad: GradPart<'_>,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        let Pass { encoder, params, batch, .. } = *self;
+        let layer = &encoder.params.layers[index];
         let d_projected = ws.take(d.dims2()?, d)?;
         ResidualNormalizeBackward {
             params,
             norm: &layer.output_norm,
             bias: layer.output.bias.clone(),
             batch,
-            dropout: self.pass.site(index, Site::FeedForwardOutput),
+            dropout: self.site(index, Site::FeedForwardOutput),
             sums: &acts.output_sum,
             d,
             d_projected: &d_projected,
@@ -137,7 +106,7 @@ impl Backward<'_> {
         .run()?;
 
         let d_intermediate = ws.take(acts.intermediate.dims2()?, d)?;
-        let output = self.linear(slice::from_ref(&layer.output), &d_projected);
+        let output = self.linear_backward(slice::from_ref(&layer.output), &d_projected);
         output.input(&d_intermediate, false)?;
         let (bias, kind) = (layer.intermediate.bias.clone(), encoder.config.hidden_act);
         // The saved input of the activation turns into its output, which the next gradient needs.
@@ -145,7 +114,7 @@ impl Backward<'_> {
         output.params(&acts.intermediate, grad, false)?;
 
         Normalize { params, norm: &layer.attention_norm, input: &acts.attention_sum, output: normed }.run()?;
-        let intermediate = self.linear(slice::from_ref(&layer.intermediate), &d_intermediate);
+        let intermediate = self.linear_backward(slice::from_ref(&layer.intermediate), &d_intermediate);
         intermediate.params(normed, grad, false)?;
         intermediate.input(d, true)?;
         ws.give(d_projected);
@@ -155,8 +124,15 @@ impl Backward<'_> {
 
     /// `d` goes from the gradient of the attention block's output to that of its residual; the context's gradient is
     /// left in the place of the sum that was normalised.
-    fn attention_output(&self, index: usize, acts: &LayerActivations, d: &Tensor, ws: &mut Workspace) -> Result<()> {
-        let Pass { encoder, params, batch, .. } = self.pass;
+    fn attention_output_backward(
+        &self,
+        index: usize,
+        acts: &LayerActivations,
+        d: &Tensor,
+        grad: GradPart<'_>,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        let Pass { encoder, params, batch, .. } = *self;
         let layer = &encoder.params.layers[index];
         let d_projected = ws.take(d.dims2()?, d)?;
         ResidualNormalizeBackward {
@@ -164,29 +140,29 @@ impl Backward<'_> {
             norm: &layer.attention_norm,
             bias: layer.attention_output.bias.clone(),
             batch,
-            dropout: self.pass.site(index, Site::AttentionOutput),
+            dropout: self.site(index, Site::AttentionOutput),
             sums: &acts.attention_sum,
             d,
             d_projected: &d_projected,
-            grad: self.grad,
+            grad,
         }
         .run()?;
-        let output = self.linear(slice::from_ref(&layer.attention_output), &d_projected);
-        output.params(&acts.context, self.grad, false)?;
+        let output = self.linear_backward(slice::from_ref(&layer.attention_output), &d_projected);
+        output.params(&acts.context, grad, false)?;
         output.input(&acts.attention_sum, false)?;
         ws.give(d_projected);
         Ok(())
     }
 
     /// The gradient of queries, keys and values, [N, 3h].
-    fn attention(&self, index: usize, acts: &LayerActivations, ws: &mut Workspace) -> Result<Buffer> {
-        let Pass { encoder, batch, params, .. } = self.pass;
+    fn attention_backward(&self, index: usize, acts: &LayerActivations, ws: &mut Workspace) -> Result<Buffer> {
+        let Pass { encoder, batch, params, .. } = *self;
         let d_qkv = ws.take(acts.qkv.dims2()?, params)?;
-        let scratch = [ws.take(scratch_len(batch), params)?, ws.take(scratch_len(batch), params)?];
+        let scratch = [ws.take(scratch_shape(batch), params)?, ws.take(scratch_shape(batch), params)?];
         AttentionBackward {
             heads: encoder.heads(),
             batch,
-            dropout: self.pass.site(index, Site::AttentionProbabilities),
+            dropout: self.site(index, Site::AttentionProbabilities),
             qkv: &acts.qkv,
             log_sums: &acts.log_sums,
             d_context: &acts.attention_sum,
@@ -198,7 +174,10 @@ impl Backward<'_> {
         Ok(d_qkv)
     }
 
-    fn linear<'a>(&'a self, layers: &'a [crate::ops::linear::LinearParams], d_output: &'a Tensor) -> LinearBackward<'a> {
-        LinearBackward { params: self.pass.params, layers, d_output }
+    fn linear_backward<'a>(&self, layers: &'a [LinearParams], d_output: &'a Tensor) -> LinearBackward<'a>
+    where
+        Self: 'a,
+    {
+        LinearBackward { params: self.params, layers, d_output }
     }
 }

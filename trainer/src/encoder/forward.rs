@@ -1,4 +1,4 @@
-//! The forward pass.
+//! The forward pass, layer by layer.
 
 use std::ops::Range;
 use std::slice;
@@ -7,118 +7,110 @@ use candle_core::Tensor;
 
 use super::Encoder;
 use super::activations::{Activations, LayerActivations};
-use super::workspace::{Buffer, Workspace};
+use super::workspace::Workspace;
 use crate::Result;
 use crate::dropout::{Dropout, Site, SiteDropout};
-use crate::ops::attention::scratch_len;
+use crate::ops::attention::scratch_shape;
 use crate::ops::linear::LinearParams;
 use crate::ops::{Activate, Attention, Embed, Linear, NormParams, Pool, ResidualNormalize};
 use crate::packed::PackedBatch;
 
-/// What all layers of one pass share.
+/// One micro-batch on its way through the encoder, forward or back: what all layers share.
 #[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
+pub struct Pass<'a> {
     pub(super) encoder: &'a Encoder,
     pub(super) params: &'a Tensor,
     pub(super) batch: &'a PackedBatch,
     pub(super) dropout: Option<&'a Dropout>,
 }
 
-impl Encoder {
-    /// The embeddings [S, h] of a batch, in the parameters' type; with `keep`, also what [`Self::backward`] needs.
-    /// Both ways give the same bits.
+impl Pass<'_> {
+    /// Room for its activations in the workspace's own memory, of all layers with `keep`; the next call takes it back.
     ///
     /// # Errors
-    /// The batch is broken or does not suit the model, or a tensor operation failed.
-    pub fn forward(
-        &self,
-        params: &Tensor,
-        batch: &PackedBatch,
-        dropout: Option<&Dropout>,
-        keep: bool,
-        ws: &mut Workspace,
-    ) -> Result<(Tensor, Option<Activations>)> {
-        self.check(params, batch, dropout)?;
-        let h = self.config.hidden_size;
-        let embeddings = Tensor::zeros((batch.num_sequences(), h), params.dtype(), params.device())?;
-        let pooled = ws.take((batch.num_sequences(), h), params)?;
-        let pass = Pass { encoder: self, params, batch, dropout };
-        let mut layers = Vec::new();
-        if batch.num_sequences() > 0 {
-            let hidden = ws.take((batch.num_tokens(), h), params)?;
-            pass.embed(&hidden)?;
-            for index in 0..self.params.layers.len() {
-                let activations = pass.layer(index, &hidden, ws)?;
-                match keep {
-                    true => layers.push(activations),
-                    false => activations.release(ws),
-                }
-            }
-            Pool { pooling: self.pooling, batch, hidden: &hidden, pooled: &pooled, embeddings: &embeddings }.run()?;
-            ws.give(hidden);
-        }
-        let activations = Activations { layers, pooled };
-        if keep {
-            return Ok((embeddings, Some(activations)));
-        }
-        activations.release(ws);
-        Ok((embeddings, None))
+    /// Out of memory.
+    pub fn room(&self, keep: bool, ws: &mut Workspace) -> Result<Activations> {
+        let num_layers = self.encoder.config.num_hidden_layers;
+        let (slot, num_layers) = if keep { (&mut ws.full, num_layers) } else { (&mut ws.single, 1) };
+        let (num_tokens, num_sequences) = (self.batch.num_tokens(), self.batch.num_sequences());
+        slot.reserve(self.encoder, num_layers, num_tokens, num_sequences, self.params)?;
+        slot.activations(self.encoder, 0..num_tokens, 0..num_sequences)
     }
-}
 
-impl Pass<'_> {
+    /// All layers: the embeddings, and in `acts` what the way back needs if it has every layer's.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn forward(&self, acts: &Activations, ws: &mut Workspace) -> Result<()> {
+        self.embed(acts)?;
+        for index in 0..self.encoder.params.layers.len() {
+            self.layer(index, acts, ws)?;
+        }
+        self.pool(acts)
+    }
+
+    /// The hidden states that layer 0 takes.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn embed(&self, acts: &Activations) -> Result<()> {
+        self.embed_into(&acts.hidden)
+    }
+
+    /// One layer: the hidden states go from its input to its output.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn layer(&self, index: usize, acts: &Activations, ws: &mut Workspace) -> Result<()> {
+        let (layer, hidden, kept) = (&self.encoder.params.layers[index], &acts.hidden, acts.layer(index));
+        self.attention(index, hidden, kept, ws)?;
+        self.linear(slice::from_ref(&layer.attention_output), false, &kept.context, &kept.attention_sum)?;
+        let normed = ws.take(hidden.dims2()?, hidden)?;
+        let (norm, bias) = (&layer.attention_norm, layer.attention_output.bias.clone());
+        let dropout = self.site(index, Site::AttentionOutput);
+        self.residual_normalize(norm, bias, dropout, hidden, &kept.attention_sum, &normed)?;
+
+        self.linear(slice::from_ref(&layer.intermediate), false, &normed, &kept.intermediate)?;
+        let activated = ws.take(kept.intermediate.dims2()?, hidden)?;
+        let (bias, kind) = (layer.intermediate.bias.clone(), self.encoder.config.hidden_act);
+        Activate { params: self.params, bias, kind, input: &kept.intermediate, output: &activated }.run()?;
+
+        self.linear(slice::from_ref(&layer.output), false, &activated, &kept.output_sum)?;
+        ws.give(activated);
+        let (norm, bias) = (&layer.output_norm, layer.output.bias.clone());
+        self.residual_normalize(norm, bias, self.site(index, Site::FeedForwardOutput), &normed, &kept.output_sum, hidden)?;
+        ws.give(normed);
+        Ok(())
+    }
+
+    /// The embeddings of the last layer's hidden states.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn pool(&self, acts: &Activations) -> Result<()> {
+        let Activations { hidden, pooled, embeddings, .. } = acts;
+        Pool { pooling: self.encoder.pooling, batch: self.batch, hidden, pooled, embeddings }.run()
+    }
+
     pub(super) fn site(&self, layer: usize, site: Site) -> Option<SiteDropout> {
         self.dropout.and_then(|dropout| dropout.site(layer, site))
     }
 
-    /// The input of layer 0 into `hidden` [N, h].
-    pub(super) fn embed(&self, hidden: &Tensor) -> Result<()> {
+    pub(super) fn embed_into(&self, hidden: &Tensor) -> Result<()> {
         let (params, embedding) = (self.params, &self.encoder.params.embedding);
         Embed { params, embedding, batch: self.batch, dropout: self.site(0, Site::Embeddings), output: hidden }.run()
     }
 
-    /// One layer: `hidden` [N, h] goes from its input to its output.
-    fn layer(&self, index: usize, hidden: &Tensor, ws: &mut Workspace) -> Result<LayerActivations> {
-        let layer = &self.encoder.params.layers[index];
-        let (num_tokens, h) = hidden.dims2()?;
-        let (qkv, log_sums, context) = self.attention(index, hidden, ws)?;
-
-        let attention_sum = ws.take((num_tokens, h), hidden)?;
-        self.linear(slice::from_ref(&layer.attention_output), false, &context, &attention_sum)?;
-        let normed = ws.take((num_tokens, h), hidden)?;
-        let (norm, bias) = (&layer.attention_norm, layer.attention_output.bias.clone());
-        let dropout = self.site(index, Site::AttentionOutput);
-        self.residual_normalize(norm, bias, dropout, hidden, &attention_sum, &normed)?;
-
-        let ffn = self.encoder.config.intermediate_size;
-        let intermediate = ws.take((num_tokens, ffn), hidden)?;
-        self.linear(slice::from_ref(&layer.intermediate), false, &normed, &intermediate)?;
-        let activated = ws.take((num_tokens, ffn), hidden)?;
-        let (bias, kind) = (layer.intermediate.bias.clone(), self.encoder.config.hidden_act);
-        Activate { params: self.params, bias, kind, input: &intermediate, output: &activated }.run()?;
-
-        let output_sum = ws.take((num_tokens, h), hidden)?;
-        self.linear(slice::from_ref(&layer.output), false, &activated, &output_sum)?;
-        ws.give(activated);
-        let (norm, bias) = (&layer.output_norm, layer.output.bias.clone());
-        self.residual_normalize(norm, bias, self.site(index, Site::FeedForwardOutput), &normed, &output_sum, hidden)?;
-        ws.give(normed);
-        Ok(LayerActivations { qkv, log_sums, context, attention_sum, intermediate, output_sum })
-    }
-
     /// Queries, keys and values; log-sum-exps; context.
-    fn attention(&self, index: usize, hidden: &Tensor, ws: &mut Workspace) -> Result<(Buffer, Buffer, Buffer)> {
-        let (num_tokens, h) = hidden.dims2()?;
+    fn attention(&self, index: usize, hidden: &Tensor, kept: &LayerActivations, ws: &mut Workspace) -> Result<()> {
         let (batch, heads) = (self.batch, self.encoder.heads());
-        let qkv = ws.take((num_tokens, 3 * h), hidden)?;
-        self.linear(&self.encoder.params.layers[index].qkv, true, hidden, &qkv)?;
-        let log_sums = ws.take((heads.num, num_tokens), hidden)?;
-        let context = ws.take((num_tokens, h), hidden)?;
-        let scratch = ws.take(scratch_len(batch), hidden)?;
+        let LayerActivations { qkv, log_sums, context, .. } = kept;
+        self.linear(&self.encoder.params.layers[index].qkv, true, hidden, qkv)?;
+        let scratch = ws.take(scratch_shape(batch), hidden)?;
         let dropout = self.site(index, Site::AttentionProbabilities);
-        Attention { heads, batch, dropout, qkv: &qkv, log_sums: &log_sums, context: &context, scratch: &scratch }.run()?;
+        Attention { heads, batch, dropout, qkv, log_sums, context, scratch: &scratch }.run()?;
         ws.give(scratch);
-        Ok((qkv, log_sums, context))
+        Ok(())
     }
 
     fn linear(&self, layers: &[LinearParams], with_bias: bool, input: &Tensor, output: &Tensor) -> Result<()> {

@@ -1,20 +1,25 @@
 //! A BERT encoder over packed batches, forward and backward written out.
 //!
-//! Everything runs on the caller's thread: parallelism is over micro-batches, each thread with a [`Workspace`] and a
-//! gradient vector of its own. What comes out depends on the micro-batch, the parameters and the dropout key alone.
+//! Everything runs on the caller's thread: parallelism is over the parts of a batch, each thread with a [`Workspace`].
+//! A [`Pass`] goes layer by layer, so that all parts may be at one layer and its gradient be summed at once. What comes out depends on the micro-batch, the parameters and the dropout key alone.
 //! N tokens, S sequences, h the hidden width, ffn the feed-forward width.
 
 mod activations;
 mod backward;
 mod forward;
 mod params;
+mod slot;
 mod workspace;
 
 #[cfg(test)]
 mod tests;
 
 pub use activations::Activations;
+pub use forward::Pass;
+pub use slot::Slot;
 pub use workspace::{Buffer, Workspace};
+
+use std::ops::Range;
 
 use candle_core::Tensor;
 
@@ -23,6 +28,7 @@ use crate::model::config::BertConfig;
 use crate::model::layout::ParamLayout;
 use crate::model::pooling::Pooling;
 use crate::ops::attention::Heads;
+use crate::ops::{GradPart, WordRows};
 use crate::packed::PackedBatch;
 use crate::{Error, Result};
 use params::EncoderParams;
@@ -62,14 +68,93 @@ impl Encoder {
         &self.layout
     }
 
-    /// Bytes of activations that `forward` with `keep` holds for this many f32 tokens, the pool's rounding included.
+    /// The parts in which the gradient is made, as ranges of the flat vector: the embeddings, then the layers from below.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        let first = |layer: &params::LayerParams| layer.qkv[0].weight.start;
+        let layers = &self.params.layers;
+        let ends = layers.iter().skip(1).map(first).chain([self.layout.total]);
+        let embeddings = 0..layers.first().map_or(self.layout.total, first);
+        std::iter::once(embeddings).chain(layers.iter().zip(ends).map(|(layer, end)| first(layer)..end)).collect()
+    }
+
+    /// Elements a token of the six activations that a layer leaves for the backward.
+    pub(crate) fn activation_widths(&self) -> [usize; 6] {
+        let BertConfig { hidden_size: h, num_attention_heads, intermediate_size, .. } = self.config;
+        [3 * h, num_attention_heads, h, h, intermediate_size, h]
+    }
+
+    /// Elements a token of the buffers that a thread needs beside the activations, at most.
+    pub(crate) fn buffer_width(&self) -> usize {
+        5 * self.config.hidden_size + 2 * self.config.intermediate_size
+    }
+
+    /// Bytes of activations, in f32, that the backward needs of so many tokens.
     pub fn activation_bytes(&self, num_tokens: usize) -> usize {
-        let config = &self.config;
-        let widths = [3 * config.hidden_size, config.num_attention_heads, config.hidden_size, config.hidden_size]
-            .into_iter()
-            .chain([config.intermediate_size, config.hidden_size]);
-        let layer: usize = widths.map(|width| workspace::capacity(num_tokens * width) * size_of::<f32>()).sum();
-        layer * config.num_hidden_layers
+        let layer: usize = self.activation_widths().iter().sum();
+        (layer * self.config.num_hidden_layers + self.config.hidden_size) * num_tokens * size_of::<f32>()
+    }
+
+    /// The way of a micro-batch through the encoder.
+    ///
+    /// # Errors
+    /// The batch is broken or does not suit the model.
+    pub fn pass<'a>(&'a self, params: &'a Tensor, batch: &'a PackedBatch, dropout: Option<&'a Dropout>) -> Result<Pass<'a>> {
+        self.check(params, batch, dropout)?;
+        Ok(Pass { encoder: self, params, batch, dropout })
+    }
+
+    /// The embeddings [S, h] of a batch, in the parameters' type; with `keep`, also what [`Self::backward`] needs, in the
+    /// workspace's memory: the next forward that keeps overwrites it. Both ways give the same bits.
+    ///
+    /// # Errors
+    /// The batch is broken or does not suit the model, or a tensor operation failed.
+    pub fn forward(
+        &self,
+        params: &Tensor,
+        batch: &PackedBatch,
+        dropout: Option<&Dropout>,
+        keep: bool,
+        ws: &mut Workspace,
+    ) -> Result<(Tensor, Option<Activations>)> {
+        let pass = self.pass(params, batch, dropout)?;
+        let activations = pass.room(keep, ws)?;
+        if batch.num_sequences() > 0 {
+            pass.forward(&activations, ws)?;
+        }
+        let embeddings = activations.embeddings.copy()?;
+        Ok((embeddings, keep.then_some(activations)))
+    }
+
+    /// Adds the gradient of a micro-batch to `grad`, laid out as the parameters, always by the same operations.
+    /// Parameters, batch and dropout are those of the forward; `d_embeddings` is [S, h].
+    ///
+    /// # Errors
+    /// The parts do not fit together, or a tensor operation failed; `grad` is then undefined.
+    #[expect(clippy::too_many_arguments, reason = "the forward's arguments, its result, the gradient in and the gradient out")]
+    pub fn backward(
+        &self,
+        params: &Tensor,
+        batch: &PackedBatch,
+        acts: Activations,
+        d_embeddings: &Tensor,
+        dropout: Option<&Dropout>,
+        grad: &Tensor,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        let pass = self.pass(params, batch, dropout)?;
+        let expected = [batch.num_sequences(), self.config.hidden_size];
+        if d_embeddings.dims() != expected || acts.pooled.dims() != expected || grad.dims() != params.dims() {
+            return Err(Error::Internal("the backward's parts are of different micro-batches or models".to_owned()));
+        }
+        if batch.num_sequences() == 0 {
+            return Ok(());
+        }
+        let acts = Activations { embeddings: d_embeddings.clone(), ..acts };
+        pass.pool_backward(&acts, ws)?;
+        for index in (0..self.config.num_hidden_layers).rev() {
+            pass.layer_backward(index, &acts, GradPart::whole(grad), ws)?;
+        }
+        pass.embed_backward(&acts, &WordRows::All, GradPart::whole(grad))
     }
 
     pub(crate) fn heads(&self) -> Heads {

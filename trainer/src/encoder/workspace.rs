@@ -1,20 +1,39 @@
-//! A pool of buffers, so that a steady state allocates nothing large.
+//! Buffers of one thread, planned once: a steady state allocates nothing large.
+//!
+//! A buffer of rows has room for the greatest number of rows asked for so far, whatever is asked for now: memory that was
+//! never touched costs nothing, and what was touched is touched again.
 
 use std::ops::Deref;
 
-use candle_core::{Shape, Tensor};
+use candle_core::Tensor;
 
+use super::slot::Slot;
 use crate::Result;
+
+/// Rows that a buffer has room for at least.
+const LEAST_ROWS: usize = 1024;
 
 /// Free buffers of one thread.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    free: Vec<Tensor>,
+    rows: usize,
+    free: Vec<Free>,
+    /// Activations of one layer, for a forward that keeps none.
+    pub(super) single: Slot,
+    /// Activations of all layers, for a forward that is followed by its backward.
+    pub(super) full: Slot,
+}
+
+#[derive(Debug)]
+struct Free {
+    width: usize,
+    storage: Tensor,
 }
 
 /// A tensor over a pooled buffer; give it back to its [`Workspace`] when done, or it is freed.
 #[derive(Debug)]
 pub struct Buffer {
+    width: usize,
     storage: Tensor,
     view: Tensor,
 }
@@ -27,61 +46,43 @@ impl Deref for Buffer {
     }
 }
 
-/// Elements that a request for `len` takes: a multiple of a quarter of the power of two below it, so that requests
-/// of about one size share buffers and at most a quarter lies idle.
-pub(crate) fn capacity(len: usize) -> usize {
-    let quantum = (len.next_power_of_two() / 8).max(64);
-    len.next_multiple_of(quantum)
+/// The capacity for `len` rows: a power of two, so that it seldom grows.
+pub(super) fn capacity(len: usize) -> usize {
+    len.next_power_of_two().max(LEAST_ROWS)
 }
 
 impl Workspace {
-    /// An empty pool.
+    /// An empty one.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A buffer of this shape, in the element type and on the device of `like`. Its contents are undefined.
-    pub fn take(&mut self, shape: impl Into<Shape>, like: &Tensor) -> Result<Buffer> {
-        let shape = shape.into();
-        let len = shape.elem_count();
-        let fits = |tensor: &Tensor| {
-            tensor.dtype() == like.dtype()
-                && tensor.device().same_device(like.device())
-                && (len..=2 * capacity(len)).contains(&tensor.elem_count())
+    /// A buffer of these rows and columns, in the element type and on the device of `like`. Its contents are undefined.
+    pub(crate) fn take(&mut self, (rows, width): (usize, usize), like: &Tensor) -> Result<Buffer> {
+        self.rows = self.rows.max(capacity(rows));
+        let len = self.rows * width;
+        let suits = |free: &Free| {
+            free.width == width
+                && free.storage.elem_count() == len
+                && free.storage.dtype() == like.dtype()
+                && free.storage.device().same_device(like.device())
         };
-        let best = (0..self.free.len()).filter(|&i| fits(&self.free[i])).min_by_key(|&i| self.free[i].elem_count());
-        let storage = match best {
-            Some(index) => self.free.swap_remove(index),
-            None => Tensor::zeros(capacity(len), like.dtype(), like.device())?,
+        let storage = match self.free.iter().position(suits) {
+            Some(index) => self.free.swap_remove(index).storage,
+            None => {
+                // those of this width are too small by now, or of another kind
+                self.free.retain(|free| free.width != width);
+                Tensor::zeros(len, like.dtype(), like.device())?
+            }
         };
-        let view = storage.narrow(0, 0, len)?.reshape(shape)?;
-        Ok(Buffer { storage, view })
+        let view = storage.narrow(0, 0, rows * width)?.reshape((rows, width))?;
+        Ok(Buffer { width, storage, view })
     }
 
     /// Takes a buffer back.
-    pub fn give(&mut self, buffer: Buffer) {
-        self.free.push(buffer.storage);
+    pub(crate) fn give(&mut self, buffer: Buffer) {
+        self.free.push(Free { width: buffer.width, storage: buffer.storage });
     }
-
-    /// Frees buffers that are not in use, the greatest first, until the rest take no more than `limit` bytes.
-    pub fn shrink_to(&mut self, limit: usize) {
-        self.free.sort_unstable_by_key(|tensor| std::cmp::Reverse(bytes(tensor)));
-        let mut held = self.free_bytes();
-        self.free.retain(|tensor| {
-            let keep = held <= limit;
-            held -= if keep { 0 } else { bytes(tensor) };
-            keep
-        });
-    }
-
-    /// Bytes of the buffers that are not in use.
-    pub fn free_bytes(&self) -> usize {
-        self.free.iter().map(bytes).sum()
-    }
-}
-
-fn bytes(tensor: &Tensor) -> usize {
-    tensor.elem_count() * tensor.dtype().size_in_bytes()
 }
 
 #[cfg(test)]
@@ -90,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Goal: buffers are used again for similar sizes and never shared. Method: take, give, take.
+    /// Goal: buffers are used again whatever the number of rows, and never shared. Method: take, give, take.
     #[test]
     fn buffers_are_reused() {
         let like = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
@@ -99,19 +100,16 @@ mod tests {
         assert_eq!(first.dims(), [10, 100]);
         pool.give(first);
         pool.give(second);
-        let bytes = pool.free_bytes();
-        let third = pool.take((7, 140), &like).unwrap();
-        assert!(third.is_contiguous() && pool.free_bytes() < bytes);
-        let other_type = pool.take(980, &like.to_dtype(DType::F64).unwrap()).unwrap();
+        let third = pool.take((700, 100), &like).unwrap();
+        assert!(third.is_contiguous());
+        assert_eq!(pool.free.len(), 1, "one of the two serves");
+        let wider = pool.take((700, 101), &like).unwrap();
+        let other_type = pool.take((9, 100), &like.to_dtype(DType::F64).unwrap()).unwrap();
         assert_eq!(other_type.dtype(), DType::F64);
         pool.give(third);
-        assert_eq!(pool.free_bytes(), bytes);
-        pool.shrink_to(bytes);
-        assert_eq!(pool.free_bytes(), bytes);
-        pool.shrink_to(bytes - 1);
-        assert_eq!(pool.free_bytes(), bytes / 2, "the buffers are of one size");
-        pool.shrink_to(0);
-        assert_eq!(pool.free_bytes(), 0);
-        assert!((1..5000).all(|len| capacity(len) >= len && (len < 256 || capacity(len) * 4 <= len * 5)));
+        pool.give(wider);
+        let longer = pool.take((1_500, 100), &like).unwrap();
+        assert_eq!(longer.dims(), [1_500, 100]);
+        assert_eq!(pool.free.iter().filter(|free| free.width == 100).count(), 0, "what is too small is freed");
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::pool::FloatPool;
 use crate::tree::{Forest, combine_nodes, rank_leaves};
 
 /// Numbers of a fixed sequence, evenly spread over -1..1.
@@ -98,17 +99,18 @@ fn by_leaves(spec: &LossSpec, h: usize, anchors: &[f32], candidates: &[f32], lea
     let num_anchors = anchors.len() / h;
     let mut per_dim = vec![0.0; spec.dims.len()];
     let mut d_anchors = vec![9.0; anchors.len()];
-    let tree = Forest::new(leaves);
+    let pool = FloatPool::new();
+    let tree = Forest::new(leaves, &pool);
     for leaf in 0..leaves {
         let rows = rank_leaves(num_anchors, leaf, leaves);
-        let mut d_candidates = tree.buffer(candidates.len());
+        let mut d_candidates = pool.take(candidates.len());
         let span = rows.start * h..rows.end * h;
         let leaf_anchors = &anchors[span.clone()];
         let loss = mnrl_leaf(spec, h, leaf_anchors, candidates, rows.start, num_anchors, &mut d_anchors[span], &mut d_candidates);
         per_dim.iter_mut().zip(&loss.per_dim).for_each(|(sum, loss)| *sum += loss);
         tree.add(leaf, d_candidates);
     }
-    (per_dim, d_anchors, combine_nodes(leaves, tree.into_nodes()))
+    (per_dim, d_anchors, combine_nodes(leaves, tree.take_nodes(), &pool))
 }
 
 fn one_leaf(spec: &LossSpec, h: usize, anchors: &[f64], candidates: &[f64]) -> f64 {

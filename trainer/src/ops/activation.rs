@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use super::GradPart;
 use super::access::{by_dtype, read, write};
 use crate::Result;
 use crate::kernels::{Real, activation};
@@ -52,7 +53,7 @@ pub struct ActivateBackward<'a> {
     /// [N, ffn]: holds the output's gradient, receives the input's.
     pub d: &'a Tensor,
     /// The flat gradients: the bias's is added.
-    pub grad: &'a Tensor,
+    pub grad: GradPart<'a>,
 }
 
 impl ActivateBackward<'_> {
@@ -66,10 +67,10 @@ impl ActivateBackward<'_> {
         let bias = &params.slice::<T>()?[self.bias.clone()];
         write::<T, _>(self.input, |input| {
             write::<T, _>(self.d, |d| {
-                write::<T, _>(self.grad, |grad| {
+                write::<T, _>(self.grad.tensor, |grad| {
                     let mut sums = vec![T::ZERO; bias.len()];
                     activation::activate_backward(input, d, bias, &mut sums, self.kind);
-                    crate::kernels::rows::add(&mut grad[self.bias.clone()], &sums);
+                    crate::kernels::rows::add(&mut grad[self.grad.place(&self.bias)], &sums);
                     Ok(())
                 })
             })

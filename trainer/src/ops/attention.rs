@@ -47,10 +47,10 @@ impl Heads {
     }
 }
 
-/// Elements that the scratch of a batch needs: one block of score rows.
-pub fn scratch_len(batch: &PackedBatch) -> usize {
-    let longest = batch.max_len();
-    longest.min(QUERY_BLOCK) * longest.next_multiple_of(ROW_ALIGN)
+/// The shape of the scratch that a batch needs: a block of score rows. The first is their length, so that batches of all
+/// lengths are served by one buffer.
+pub fn scratch_shape(batch: &PackedBatch) -> (usize, usize) {
+    (batch.max_len().next_multiple_of(ROW_ALIGN), QUERY_BLOCK)
 }
 
 /// One block of queries: the first token, how many, and the sequence's length.
@@ -72,7 +72,7 @@ pub struct Attention<'a> {
     pub log_sums: &'a Tensor,
     /// [N, h], overwritten.
     pub context: &'a Tensor,
-    /// At least [`scratch_len`] elements.
+    /// At least [`scratch_shape`] elements.
     pub scratch: &'a Tensor,
 }
 
@@ -135,7 +135,7 @@ pub struct AttentionBackward<'a> {
     pub d_context: &'a Tensor,
     /// [N, 3h], overwritten.
     pub d_qkv: &'a Tensor,
-    /// At least [`scratch_len`] elements each.
+    /// At least [`scratch_shape`] elements each.
     pub scratch: [&'a Tensor; 2],
 }
 

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use super::GradPart;
 use super::access::{by_dtype, read, write};
 use super::norm::NormParams;
-use crate::Result;
 use crate::dropout::{MaskStream, SiteDropout};
 use crate::kernels::layer_norm::{drop_row, normalize_backward, normalize_dropout};
 use crate::kernels::{Real, rows};
 use crate::packed::PackedBatch;
+use crate::{Error, Result};
 
 /// The embeddings' places in the flat parameter vector; tables are row-major, h wide.
 #[derive(Debug, Clone)]
@@ -49,6 +50,47 @@ impl EmbeddingParams {
         let [word, position, kind] = parts.map(|range| &params[range]);
         for i in 0..out.len() {
             out[i] = word[i] + kind[i] + position[i];
+        }
+    }
+}
+
+/// Which rows of the word table a gradient holds, in order. The table stands at the front of the flat vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WordRows {
+    /// All of them.
+    All,
+    /// Those of these ids, ascending: a batch names few of a vocabulary's words, and all other rows are zero.
+    Some(Vec<u32>),
+}
+
+impl WordRows {
+    /// The rows of these tokens' words.
+    pub fn of(mut ids: Vec<u32>) -> Self {
+        ids.sort_unstable();
+        ids.dedup();
+        Self::Some(ids)
+    }
+
+    /// How many there are, of a vocabulary of this size.
+    pub fn len(&self, vocab_size: usize) -> usize {
+        match self {
+            Self::All => vocab_size,
+            Self::Some(ids) => ids.len(),
+        }
+    }
+
+    /// Which element of the flat vector would be the gradient's first one if no row were left out between it and what
+    /// follows the table; `h` is the width of a row.
+    pub fn first(&self, vocab_size: usize, h: usize) -> usize {
+        (vocab_size - self.len(vocab_size)) * h
+    }
+
+    fn row(&self, id: u32) -> Result<usize> {
+        match self {
+            Self::All => Ok(id as usize),
+            Self::Some(ids) => {
+                ids.binary_search(&id).map_err(|_| Error::Internal(format!("the gradient has no row of token {id}")))
+            }
         }
     }
 }
@@ -105,8 +147,11 @@ pub struct EmbedBackward<'a> {
     pub pad_token_id: u32,
     /// [N, h]: the output's gradient; used up.
     pub d: &'a Tensor,
-    /// The flat gradients: those of the tables and the LayerNorm are added, token by token.
-    pub grad: &'a Tensor,
+    /// Which word vectors the gradient holds.
+    pub word_rows: &'a WordRows,
+    /// The embeddings' gradients: those of the tables and the LayerNorm are added, token by token. Words without a row
+    /// are left out, so what follows them begins earlier: see [`WordRows::first`].
+    pub grad: GradPart<'a>,
 }
 
 impl EmbedBackward<'_> {
@@ -121,7 +166,7 @@ impl EmbedBackward<'_> {
         let (h, norm) = (self.embedding.width(), &self.embedding.norm);
         let (mut sum, mut norm_sums) = (vec![T::ZERO; h], norm.sums::<T>());
         write::<T, _>(self.d, |d| {
-            write::<T, _>(self.grad, |grad| {
+            write::<T, _>(self.grad.tensor, |grad| {
                 for sequence in 0..self.batch.num_sequences() {
                     let mut mask: Option<MaskStream> = self.dropout.map(|site| site.stream(self.batch.keys[sequence], h));
                     for (position, token) in self.batch.rows(sequence).enumerate() {
@@ -132,15 +177,16 @@ impl EmbedBackward<'_> {
                             drop_row(d, mask);
                         }
                         normalize_backward(d, &sum, norm.of(params), &mut norm.split(&mut norm_sums));
-                        let [word, position, kind] = parts;
-                        if self.batch.ids[token] != self.pad_token_id {
-                            rows::add(&mut grad[word], d);
+                        let (id, [_, position, kind]) = (self.batch.ids[token], parts);
+                        if id != self.pad_token_id {
+                            let row = self.word_rows.row(id)?;
+                            rows::add(&mut grad[row * h..(row + 1) * h], d);
                         }
-                        rows::add(&mut grad[position], d);
-                        rows::add(&mut grad[kind], d);
+                        rows::add(&mut grad[self.grad.place(&position)], d);
+                        rows::add(&mut grad[self.grad.place(&kind)], d);
                     }
                 }
-                norm.add(grad, &norm_sums);
+                norm.add(grad, self.grad, &norm_sums);
                 Ok(())
             })
         })

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use super::GradPart;
 use super::access::{by_dtype, read, write};
 use crate::Result;
 use crate::kernels::{Mat, MatMut, Real, gemm, rows};
@@ -86,8 +87,8 @@ impl LinearBackward<'_> {
     }
 
     /// Adds d_output^T input to the weights' gradients, and where `with_bias` the sums over tokens to the biases'.
-    pub fn params(&self, input: &Tensor, grad: &Tensor, with_bias: bool) -> Result<()> {
-        by_dtype!(grad, T => self.params_cpu::<T>(input, grad, with_bias))
+    pub fn params(&self, input: &Tensor, grad: GradPart<'_>, with_bias: bool) -> Result<()> {
+        by_dtype!(grad.tensor, T => self.params_cpu::<T>(input, grad, with_bias))
     }
 
     fn input_cpu<T: Real>(&self, d_input: &Tensor, accumulate: bool) -> Result<()> {
@@ -107,20 +108,20 @@ impl LinearBackward<'_> {
         })
     }
 
-    fn params_cpu<T: Real>(&self, input: &Tensor, grad: &Tensor, with_bias: bool) -> Result<()> {
+    fn params_cpu<T: Real>(&self, input: &Tensor, grad: GradPart<'_>, with_bias: bool) -> Result<()> {
         let (input, d_output) = (read(input)?, read(self.d_output)?);
         let (input, d_output) = (input.slice::<T>()?, d_output.slice::<T>()?);
         let (num_tokens, width) = self.d_output.dims2()?;
-        write::<T, _>(grad, |grad| {
+        write::<T, _>(grad.tensor, |values| {
             let mut column = 0;
             for layer in self.layers {
                 let (width_in, width_out) = (layer.width_in(), layer.width_out());
                 let d = Mat::new(&d_output[column..], num_tokens, width_out, width);
                 let x = Mat::new(input, num_tokens, width_in, width_in);
-                let d_weight = MatMut::new(&mut grad[layer.weight.clone()], width_out, width_in, width_in);
+                let d_weight = MatMut::new(&mut values[grad.place(&layer.weight)], width_out, width_in, width_in);
                 gemm(d_weight, true, T::ONE, d.t(), x);
                 if with_bias {
-                    rows::add_column_sums(&mut grad[layer.bias.clone()], &d_output[column..], width);
+                    rows::add_column_sums(&mut values[grad.place(&layer.bias)], &d_output[column..], width);
                 }
                 column += width_out;
             }

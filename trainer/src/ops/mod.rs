@@ -14,13 +14,38 @@ pub mod pooling;
 
 pub use activation::{Activate, ActivateBackward};
 pub use attention::{Attention, AttentionBackward};
-pub use embedding::{Embed, EmbedBackward};
+pub use embedding::{Embed, EmbedBackward, WordRows};
 pub use linear::{Linear, LinearBackward};
 pub use norm::{NormParams, Normalize, ResidualNormalize, ResidualNormalizeBackward};
 pub use pooling::{Pool, PoolBackward};
 
+use std::ops::Range;
+
+use candle_core::Tensor;
+
 use crate::dropout::{MaskStream, SiteDropout};
 use crate::packed::PackedBatch;
+
+/// A part of the flat gradient: `tensor` holds the elements from `first` on.
+#[derive(Debug, Clone, Copy)]
+pub struct GradPart<'a> {
+    /// The part, one-dimensional; operations add to it.
+    pub tensor: &'a Tensor,
+    /// Which element of the flat vector its first one is.
+    pub first: usize,
+}
+
+impl<'a> GradPart<'a> {
+    /// The whole gradient.
+    pub fn whole(tensor: &'a Tensor) -> Self {
+        Self { tensor, first: 0 }
+    }
+
+    /// Where a range of the flat vector lies in the part.
+    pub(crate) fn place(&self, range: &Range<usize>) -> Range<usize> {
+        range.start - self.first..range.end - self.first
+    }
+}
 
 /// The parts of a batch that a row-wise operation goes through: each sequence with a mask of its own, or all rows at once
 /// where nothing is dropped.
@@ -28,7 +53,7 @@ pub(crate) fn masked_rows<'a>(
     batch: &'a PackedBatch,
     dropout: Option<SiteDropout>,
     width: usize,
-) -> impl Iterator<Item = (std::ops::Range<usize>, Option<MaskStream>)> + 'a {
+) -> impl Iterator<Item = (Range<usize>, Option<MaskStream>)> + 'a {
     let parts = if dropout.is_some() { batch.num_sequences() } else { 1 };
     (0..parts).map(move |index| match dropout {
         Some(site) => (batch.rows(index), Some(site.stream(batch.keys[index], width))),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::access::{by_dtype, read, write};
-use super::masked_rows;
+use super::{GradPart, masked_rows};
 use crate::Result;
 use crate::dropout::SiteDropout;
 use crate::kernels::layer_norm::{self, Norm, NormSums};
@@ -40,11 +40,11 @@ impl NormParams {
         NormSums { gamma, beta }
     }
 
-    /// Adds the sums to the gradients.
-    pub(crate) fn add<T: Real>(&self, grad: &mut [T], sums: &[T]) {
+    /// Adds the sums to the gradients, the values of `part`.
+    pub(crate) fn add<T: Real>(&self, grad: &mut [T], part: GradPart<'_>, sums: &[T]) {
         let (gamma, beta) = sums.split_at(self.gamma.len());
-        rows::add(&mut grad[self.gamma.clone()], gamma);
-        rows::add(&mut grad[self.beta.clone()], beta);
+        rows::add(&mut grad[part.place(&self.gamma)], gamma);
+        rows::add(&mut grad[part.place(&self.beta)], beta);
     }
 }
 
@@ -138,7 +138,7 @@ pub struct ResidualNormalizeBackward<'a> {
     /// [N, h]: receives the projection's gradient.
     pub d_projected: &'a Tensor,
     /// The flat gradients: those of LayerNorm and bias are added.
-    pub grad: &'a Tensor,
+    pub grad: GradPart<'a>,
 }
 
 impl ResidualNormalizeBackward<'_> {
@@ -163,9 +163,9 @@ impl ResidualNormalizeBackward<'_> {
                 Ok(())
             })
         })?;
-        write::<T, _>(self.grad, |grad| {
-            self.norm.add(grad, &norm_sums);
-            rows::add(&mut grad[self.bias.clone()], &bias_sums);
+        write::<T, _>(self.grad.tensor, |grad| {
+            self.norm.add(grad, self.grad, &norm_sums);
+            rows::add(&mut grad[self.grad.place(&self.bias)], &bias_sums);
             Ok(())
         })
     }

@@ -1,7 +1,5 @@
 //! AdamW with decoupled weight decay, in the order of operations of `torch.optim.AdamW`.
 
-use crate::model::layout::ParamLayout;
-
 /// The constants of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
@@ -19,7 +17,8 @@ impl Default for AdamW {
     }
 }
 
-/// One entry's scalars, at f32 as PyTorch applies them to f32 tensors.
+/// The scalars of an update, at f32 as PyTorch applies them to f32 tensors.
+#[derive(Debug, Clone, Copy)]
 struct Scalars {
     keep: f32,
     rise1: f32,
@@ -31,50 +30,55 @@ struct Scalars {
     grad_scale: f32,
 }
 
+/// One update, to be applied to all elements, in any order and on any threads.
+#[derive(Debug, Clone, Copy)]
+pub struct Update {
+    plain: Scalars,
+    decayed: Scalars,
+}
+
 impl AdamW {
-    /// Update `t` (from 1) at learning rate `lr`; the gradient is `grad * grad_scale`. All slices have the length
-    /// of the layout.
-    #[allow(clippy::too_many_arguments)]
-    pub fn step(
-        &self,
-        params: &mut [f32],
-        grad: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        layout: &ParamLayout,
-        t: u64,
-        lr: f64,
-        grad_scale: f32,
-    ) {
-        let lens = [params.len(), grad.len(), m.len(), v.len()];
-        assert!(lens.iter().all(|&len| len == layout.total), "slices of {lens:?} values, a layout of {}", layout.total);
+    /// Update `t` (from 1) at learning rate `lr`; the gradient is what is given times `grad_scale`.
+    pub fn update(&self, t: u64, lr: f64, grad_scale: f32) -> Update {
         let (beta1, beta2) = self.betas;
         let power = |beta: f64| 1.0 - beta.powf(t as f64);
-        for entry in &layout.entries {
-            let scalars = Scalars {
-                keep: if entry.decay { (1.0 - lr * self.weight_decay) as f32 } else { 1.0 },
-                rise1: (1.0 - beta1) as f32,
-                beta2: beta2 as f32,
-                rise2: (1.0 - beta2) as f32,
-                root_bc2: power(beta2).sqrt() as f32,
-                eps: self.eps as f32,
-                step_size: (lr / power(beta1)) as f32,
-                grad_scale,
-            };
-            let at = entry.offset..entry.offset + entry.len;
-            update(&scalars, &mut params[at.clone()], &grad[at.clone()], &mut m[at.clone()], &mut v[at]);
+        let plain = Scalars {
+            keep: 1.0,
+            rise1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            rise2: (1.0 - beta2) as f32,
+            root_bc2: power(beta2).sqrt() as f32,
+            eps: self.eps as f32,
+            step_size: (lr / power(beta1)) as f32,
+            grad_scale,
+        };
+        Update { plain, decayed: Scalars { keep: (1.0 - lr * self.weight_decay) as f32, ..plain } }
+    }
+}
+
+impl Update {
+    /// Updates some elements; no gradient is one of zeros. All slices are of one length.
+    pub fn apply(&self, decay: bool, params: &mut [f32], grad: Option<&[f32]>, m: &mut [f32], v: &mut [f32]) {
+        let lens = [params.len(), grad.map_or(m.len(), <[f32]>::len), m.len(), v.len()];
+        assert!(lens.iter().all(|len| *len == lens[0]), "an update of {lens:?} elements");
+        let scalars = if decay { &self.decayed } else { &self.plain };
+        let elements = params.iter_mut().zip(m).zip(v);
+        match grad {
+            Some(grad) => elements.zip(grad).for_each(|(((param, m), v), grad)| scalars.one(param, *grad, m, v)),
+            None => elements.for_each(|((param, m), v)| scalars.one(param, 0.0, m, v)),
         }
     }
 }
 
-fn update(scalars: &Scalars, params: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32]) {
-    for (((param, &grad), m), v) in params.iter_mut().zip(grad).zip(m).zip(v) {
-        let grad = grad * scalars.grad_scale;
-        *param *= scalars.keep;
-        *m += scalars.rise1 * (grad - *m);
-        *v = *v * scalars.beta2 + scalars.rise2 * grad * grad;
-        let denominator = v.sqrt() / scalars.root_bc2 + scalars.eps;
-        *param -= scalars.step_size * (*m / denominator);
+impl Scalars {
+    #[inline(always)]
+    fn one(&self, param: &mut f32, grad: f32, m: &mut f32, v: &mut f32) {
+        let grad = grad * self.grad_scale;
+        *param *= self.keep;
+        *m += self.rise1 * (grad - *m);
+        *v = *v * self.beta2 + self.rise2 * grad * grad;
+        let denominator = v.sqrt() / self.root_bc2 + self.eps;
+        *param -= self.step_size * (*m / denominator);
     }
 }
 
@@ -84,6 +88,7 @@ mod tests {
 
     use super::*;
     use crate::model::config::{Activation, BertConfig};
+    use crate::model::layout::ParamLayout;
 
     fn layout() -> ParamLayout {
         ParamLayout::bert(&BertConfig {
@@ -120,7 +125,12 @@ mod tests {
         for step in 1..=12 {
             let size = 10f64.powi(-(step % 5)) as f32;
             let grad: Vec<f32> = values(layout.total, i64::from(step)).iter().map(|value| value * size).collect();
-            adamw.step(&mut params, &grad, &mut m, &mut v, &layout, step as u64, 0.01 * f64::from(step - 1) / 4.0, 0.37);
+            let update = adamw.update(step as u64, 0.01 * f64::from(step - 1) / 4.0, 0.37);
+            for entry in &layout.entries {
+                let at = entry.range();
+                let [params, m, v] = [&mut params, &mut m, &mut v].map(|values| &mut values[at.clone()]);
+                update.apply(entry.decay, params, Some(&grad[at]), m, v);
+            }
         }
         assert!(layout.entries.iter().any(|entry| entry.decay) && layout.entries.iter().any(|entry| !entry.decay));
         for entry in &layout.entries {
@@ -141,16 +151,21 @@ mod tests {
         let layout = layout();
         let before = values(layout.total, 1);
         let (mut params, mut m, mut v) = (before.clone(), vec![0.0; layout.total], vec![0.0; layout.total]);
-        AdamW { weight_decay: 1.0, ..AdamW::default() }.step(
-            &mut params,
-            &vec![1.0; layout.total],
-            &mut m,
-            &mut v,
-            &layout,
-            1,
-            0.0,
-            1.0,
-        );
+        let update = AdamW { weight_decay: 1.0, ..AdamW::default() }.update(1, 0.0, 1.0);
+        update.apply(true, &mut params, Some(&vec![1.0; layout.total]), &mut m, &mut v);
         assert!(params == before && m.iter().all(|&m| m > 0.0) && v.iter().all(|&v| v > 0.0));
+    }
+
+    /// Goal: no gradient is one of zeros. Method: bits of two updates of a state that has moved.
+    #[test]
+    fn no_gradient_is_zeros() {
+        let update = AdamW { weight_decay: 0.1, ..AdamW::default() }.update(7, 0.01, 0.5);
+        let run = |grad: Option<&[f32]>| {
+            let (mut params, mut m) = (values(50, 1), values(50, 2));
+            let mut v: Vec<f32> = values(50, 3).iter().map(|v| v.abs()).collect();
+            update.apply(true, &mut params, grad, &mut m, &mut v);
+            [params, m, v]
+        };
+        assert_eq!(run(None), run(Some(&[0.0; 50])));
     }
 }

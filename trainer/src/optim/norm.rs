@@ -7,7 +7,12 @@ const LANES: usize = 8;
 
 /// The norm, the same bits for any number of threads and ranks.
 pub fn grad_norm(grad: &[f32]) -> f64 {
-    grad.chunks(BLOCK).map(block_sum).sum::<f64>().sqrt()
+    sum_squares(grad).sqrt()
+}
+
+/// The sum of squares, the same bits for any number of threads and ranks.
+pub fn sum_squares(grad: &[f32]) -> f64 {
+    grad.chunks(BLOCK).map(block_sum).sum()
 }
 
 fn block_sum(block: &[f32]) -> f64 {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::collective::Solo;
+use crate::pool::FloatPool;
 use crate::tree::Forest;
 
 const TOKEN: [u8; 32] = [7; 32];
@@ -29,9 +30,10 @@ fn leaf(leaf: usize, len: usize) -> Vec<f32> {
 }
 
 fn nodes(num_leaves: usize, rank: usize, world_size: usize, len: usize) -> Vec<(NodeId, Vec<f32>)> {
-    let forest = Forest::new(num_leaves);
+    let pool = FloatPool::new();
+    let forest = Forest::new(num_leaves, &pool);
     rank_leaves(num_leaves, rank, world_size).for_each(|index| forest.add(index, leaf(index, len)));
-    forest.into_nodes()
+    forest.take_nodes()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

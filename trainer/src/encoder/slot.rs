@@ -1,0 +1,100 @@
+//! Memory for the activations of one part of a batch, used again for the next step's.
+//!
+//! Room is planned by rows and grows in powers of two; rows that were never touched take no memory.
+
+use std::ops::Range;
+
+use candle_core::{Shape, Tensor};
+
+use super::Encoder;
+use super::activations::{Activations, LayerActivations};
+use super::workspace::capacity;
+use crate::Result;
+
+/// Activations of some sequences, layer by layer.
+#[derive(Debug, Default)]
+pub struct Slot {
+    tokens: usize,
+    sequences: usize,
+    layers: Vec<[Tensor; 6]>,
+    /// Hidden states, pooled vectors and embeddings.
+    ends: Option<[Tensor; 3]>,
+}
+
+impl Slot {
+    /// One with no memory yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tokens that it has room for.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Makes room for so many layers, tokens and sequences, in the element type and on the device of `like`. What it
+    /// held is lost if it has to grow.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn reserve(
+        &mut self,
+        encoder: &Encoder,
+        num_layers: usize,
+        tokens: usize,
+        sequences: usize,
+        like: &Tensor,
+    ) -> Result<()> {
+        let of_kind = |tensor: &Tensor| tensor.dtype() == like.dtype() && tensor.device().same_device(like.device());
+        let suits = self.ends.as_ref().is_some_and(|ends| of_kind(&ends[0]));
+        if suits && self.layers.len() >= num_layers && self.tokens >= tokens && self.sequences >= sequences {
+            return Ok(());
+        }
+        let num_layers = num_layers.max(self.layers.len());
+        // the old memory first, or both would be there at once
+        (self.layers, self.ends) = (Vec::new(), None);
+        self.tokens = capacity(tokens.max(self.tokens));
+        self.sequences = capacity(sequences.max(self.sequences));
+        let zeros = |len: usize| Tensor::zeros(len, like.dtype(), like.device());
+        let widths = encoder.activation_widths();
+        for _ in 0..num_layers {
+            let [a, b, c, d, e, f] = widths.map(|width| zeros(self.tokens * width));
+            self.layers.push([a?, b?, c?, d?, e?, f?]);
+        }
+        let h = encoder.config().hidden_size;
+        self.ends = Some([zeros(self.tokens * h)?, zeros(self.sequences * h)?, zeros(self.sequences * h)?]);
+        Ok(())
+    }
+
+    /// Views of these tokens and sequences, of all layers that it has.
+    ///
+    /// # Errors
+    /// They lie outside the room that was made: a defect of the caller.
+    pub fn activations(&self, encoder: &Encoder, tokens: Range<usize>, sequences: Range<usize>) -> Result<Activations> {
+        let [qkv, heads, context, attention, ffn, output] = encoder.activation_widths();
+        let (h, n) = (encoder.config().hidden_size, tokens.len());
+        let view = |storage: &Tensor, first: usize, shape: (usize, usize)| -> Result<Tensor> {
+            let shape = Shape::from(shape);
+            Ok(storage.narrow(0, first, shape.elem_count())?.reshape(shape)?)
+        };
+        let layers = self.layers.iter().map(|storages| {
+            let rows = |index: usize, width: usize| view(&storages[index], tokens.start * width, (n, width));
+            Ok(LayerActivations {
+                qkv: rows(0, qkv)?,
+                log_sums: view(&storages[1], tokens.start * heads, (heads, n))?,
+                context: rows(2, context)?,
+                attention_sum: rows(3, attention)?,
+                intermediate: rows(4, ffn)?,
+                output_sum: rows(5, output)?,
+            })
+        });
+        let layers = layers.collect::<Result<_>>()?;
+        let ends = self.ends.as_ref().ok_or_else(|| crate::Error::Internal("a slot without memory was used".to_owned()))?;
+        Ok(Activations {
+            layers,
+            hidden: view(&ends[0], tokens.start * h, (n, h))?,
+            pooled: view(&ends[1], sequences.start * h, (sequences.len(), h))?,
+            embeddings: view(&ends[2], sequences.start * h, (sequences.len(), h))?,
+        })
+    }
+}
