@@ -2,6 +2,8 @@
 //! It may know every crate but the tests.
 //! It must never hold maths or decisions of a run.
 
+mod ahead;
+mod blocks;
 mod commands;
 mod embed;
 mod failure;

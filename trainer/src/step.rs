@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use crate::collective::Collective;
 use crate::cut::{Leaf, cut_batch};
 use crate::dropout::{Dropout, DropoutKey};
-use crate::encoder::{Activations, Encoder, Workspace};
+use crate::encoder::{Activations, Encoder, Workspaces};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::loss::{LossSpec, mnrl_leaf};
@@ -77,7 +77,7 @@ pub struct Trainer {
     settings: StepSettings,
     collective: Arc<dyn Collective>,
     interrupt: Arc<Interrupt>,
-    workspaces: Mutex<Vec<Workspace>>,
+    workspaces: Workspaces,
     /// Parameters and moments.
     pub state: TrainState,
 }
@@ -103,7 +103,7 @@ struct Slice {
 impl Trainer {
     /// A trainer of this rank.
     pub fn new(encoder: Arc<Encoder>, settings: StepSettings, collective: Arc<dyn Collective>, state: TrainState) -> Self {
-        Self { encoder, settings, collective, interrupt: Arc::default(), workspaces: Mutex::default(), state }
+        Self { encoder, settings, collective, interrupt: Arc::default(), workspaces: Workspaces::default(), state }
     }
 
     /// Lets this interrupt end its work early.
@@ -233,20 +233,13 @@ impl Trainer {
         (hidden > 0.0 || attention > 0.0).then_some(Dropout { key, hidden: hidden as f32, attention: attention as f32 })
     }
 
-    fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
-        let mut workspace = self.workspaces.lock().expect("no thread panics with it").pop().unwrap_or_default();
-        let result = work(&mut workspace);
-        self.workspaces.lock().expect("no thread panics with it").push(workspace);
-        result
-    }
-
     /// Embeds the slice: [rows of the slice, C, h], and the activations that were kept.
     fn embed(&self, slice: &Slice) -> Result<(Vec<f32>, Vec<Kept>)> {
         let dropout = self.dropout();
         let parts = map_ordered(slice.micros.len(), self.settings.threads, |index| {
             let micro = &slice.micros[index];
             self.interrupt.check()?;
-            self.with_workspace(|workspace| {
+            self.workspaces.with(|workspace| {
                 let (embeddings, activations) =
                     self.encoder.forward(&self.state.params, &micro.batch, dropout.as_ref(), micro.keep, workspace)?;
                 Ok((with_values(&embeddings, <[f32]>::to_vec)?, activations))
@@ -345,7 +338,7 @@ impl Trainer {
     fn go_back_micro(&self, micro: &Micro, kept: Option<Activations>, d_micro: &[f32], grad: &Tensor) -> Result<()> {
         let dropout = self.dropout();
         let params = &self.state.params;
-        self.with_workspace(|workspace| {
+        self.workspaces.with(|workspace| {
             let limit = match kept {
                 // their memory is for the gradients now, not for a pool that the next step would fill again
                 Some(_) => workspace.free_bytes(),

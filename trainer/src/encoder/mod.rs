@@ -14,7 +14,7 @@ mod workspace;
 mod tests;
 
 pub use activations::Activations;
-pub use workspace::{Buffer, Workspace};
+pub use workspace::{Buffer, Workspace, Workspaces};
 
 use candle_core::Tensor;
 

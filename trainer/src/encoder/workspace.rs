@@ -1,6 +1,7 @@
 //! A pool of buffers, so that a steady state allocates nothing large.
 
 use std::ops::Deref;
+use std::sync::Mutex;
 
 use candle_core::{Shape, Tensor};
 
@@ -10,6 +11,12 @@ use crate::Result;
 #[derive(Debug, Default)]
 pub struct Workspace {
     free: Vec<Tensor>,
+}
+
+/// Workspaces that threads take by turns; they keep their buffers from one piece of work to the next.
+#[derive(Debug, Default)]
+pub struct Workspaces {
+    idle: Mutex<Vec<Workspace>>,
 }
 
 /// A tensor over a pooled buffer; give it back to its [`Workspace`] when done, or it is freed.
@@ -77,6 +84,19 @@ impl Workspace {
     /// Bytes of the buffers that are not in use.
     pub fn free_bytes(&self) -> usize {
         self.free.iter().map(bytes).sum()
+    }
+}
+
+impl Workspaces {
+    /// Runs `work` with a workspace that nobody else uses meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
+        let mut workspace = self.idle.lock().expect("no thread panics with it").pop().unwrap_or_default();
+        let result = work(&mut workspace);
+        self.idle.lock().expect("no thread panics with it").push(workspace);
+        result
     }
 }
 
