@@ -31,8 +31,6 @@ use crate::session::{Reporter, Session, TaskError, TaskResult};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a rank may keep the others waiting inside an exchange; a dead one is noticed at once.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(1_800);
-/// Share of a worker's memory that model, optimizer and activations may plan with.
-const MEMORY_SHARE: f64 = 0.8;
 
 /// What a rank trains and measures with.
 pub(crate) struct World {
@@ -163,8 +161,7 @@ fn settings(spec: &RunSpec, folder: &ModelFolder, threads: usize, local_workers:
 
 /// What is left of a worker's memory for kept activations, in bytes, once parameters, moments and gradients have theirs.
 fn activation_budget(spec: &RunSpec, num_params: usize, threads: usize, local_workers: usize) -> usize {
-    let machine = memory::available_bytes().unwrap_or(4 << 30) as f64 * MEMORY_SHARE / local_workers.max(1) as f64;
-    let limit = spec.workers.memory_limit.map_or(machine as usize, |limit| limit as usize);
+    let limit = spec.workers.memory_limit.unwrap_or_else(|| memory::worker_bytes(local_workers)) as usize;
     // parameters, two moments, the summed gradient, one leaf a thread, the pending nodes of the tree
     let vectors = 4 + threads + spec.train.gradient_leaves.ilog2() as usize;
     limit.saturating_sub(vectors * num_params * 4)
