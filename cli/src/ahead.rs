@@ -12,9 +12,10 @@ use crate::failure::Failure;
 const QUEUE_BOUND: usize = 2;
 /// How often the one who waits looks whether it is to leave.
 const LOOK: Duration = Duration::from_millis(50);
-/// The thread's nice value on Linux, and that of the threads it starts: beside busy threads it gets a tenth of a core.
+/// The thread's nice value on Linux, and that of the threads it starts: beside a busy thread it gets a quarter of a core. A
+/// greater one would starve it where other processes are busy, and those who wait for it with it.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 /// What a thread makes, piece by piece.
 pub struct Ahead<T> {
@@ -30,8 +31,11 @@ impl<T: Send + 'static> Ahead<T> {
     pub fn start(mut make: impl FnMut() -> Result<Option<T>, Failure> + Send + 'static) -> Result<Self, Failure> {
         let (sender, queue) = sync_channel(QUEUE_BOUND);
         let work = move || {
-            give_way();
-            loop {
+            for index in 0u64.. {
+                // the first piece is waited for
+                if index == 1 {
+                    give_way();
+                }
                 let piece = make();
                 let is_last = !matches!(piece, Ok(Some(_)));
                 if sender.send(piece).is_err() || is_last {

@@ -17,7 +17,8 @@ pub struct Limits {
 }
 
 /// Those of `artel encode`; the first two decide which texts are encoded together, and so are part of what fixes the bits.
-pub const LIMITS: Limits = Limits { texts: 8192, bytes: 16 << 20, line_bytes: 64 << 20 };
+/// Tokenising takes up to some 70 times a block's bytes, the most for a line that fills it.
+pub const LIMITS: Limits = Limits { texts: 8192, bytes: 16_000_000, line_bytes: 16_000_000 };
 
 /// Some lines that follow one another; at least one.
 #[derive(Debug, PartialEq, Eq)]
