@@ -5,6 +5,7 @@
 mod ahead;
 mod blocks;
 mod commands;
+mod doctor;
 mod embed;
 mod failure;
 mod npy;

@@ -19,6 +19,7 @@ pub mod optim;
 pub mod packed;
 pub mod parallel;
 pub mod rank;
+pub mod speed;
 pub mod state;
 pub mod step;
 pub mod tokens;

@@ -18,7 +18,7 @@ const SECOND: &[u8] = b"2";
 /// How long each request of a probe took, and what ended it early.
 #[derive(Debug, Default)]
 pub struct Probed {
-    /// What was done, in order: `create`, `read`, `refuse` (a second create, and the look at what is there), `delete`.
+    /// What was done and went as it should, in order: `create`, `read`, `refuse` (a second create, and the look at what is there), `delete`.
     pub steps: Vec<(&'static str, Duration)>,
     /// Why the store is of no use for a run.
     pub error: Option<Error>,
@@ -63,16 +63,16 @@ impl Store {
         self.create(key, Bytes::from_static(FIRST)).await?;
         took("create");
         let found = self.get(key).await?;
-        took("read");
         if found != FIRST {
             return Err(Error::Store(format!(
                 "{} gave other bytes back for {key} than were written; use a store that reads its own writes",
                 self.url()
             )));
         }
+        took("read");
         let second = self.create(key, Bytes::from_static(SECOND)).await?;
-        took("refuse");
         self.must_lose(second)?;
+        took("refuse");
         self.delete(key).await?;
         took("delete");
         Ok(())
@@ -109,31 +109,4 @@ fn probe_key() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn probed(folder: &Path) -> Probed {
-        let store = Store::open(&folder.display().to_string()).expect("a folder");
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(store.probe_timed())
-    }
-
-    /// Goal: a probe tells each request's time and leaves nothing behind. Method: a folder that is there, one that is not, and a
-    /// file in its place.
-    #[test]
-    fn a_timed_probe_leaves_nothing() {
-        let scratch = tempfile::tempdir().expect("a temporary folder");
-        let count = |folder: &Path| std::fs::read_dir(folder).expect("still there").count();
-        for folder in [scratch.path().to_path_buf(), scratch.path().join("not/there")] {
-            let Probed { steps, error } = probed(&folder);
-            assert!(error.is_none(), "{error:?}");
-            assert_eq!(steps.iter().map(|(step, _)| *step).collect::<Vec<_>>(), ["create", "read", "refuse", "delete"]);
-            assert_eq!(count(scratch.path()), 0);
-        }
-        std::fs::write(scratch.path().join("file"), "").expect("writable");
-        let refused = probed(&scratch.path().join("file/store"));
-        assert!(
-            refused.error.is_some_and(|error| error.to_string().contains("a file and no folder")) && refused.steps.is_empty()
-        );
-        assert_eq!(count(scratch.path()), 1);
-    }
-}
+mod tests;
