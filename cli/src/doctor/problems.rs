@@ -3,6 +3,8 @@
 use super::machine::{Files, Machine, MemoryFacts};
 use crate::text::{bytes, count};
 
+/// A load beyond this share of the cores takes from what is measured.
+const BUSY_SHARE: f64 = 0.5;
 /// Less memory than this is little for a worker.
 const LITTLE_MEMORY_BYTES: u64 = 2 << 30;
 /// Fewer open files than this are unusual.
@@ -26,6 +28,11 @@ pub fn of_machine(machine: &Machine, is_debug_build: bool) -> Vec<String> {
         let what =
             format!("this process may use {} of the machine's {all} cores (its affinity or its cgroup's quota)", cpu.cores);
         problems.push(format!("{what}; raise the container's CPU limit where a run should have more"));
+    }
+    let all = cpu.machine_cores.unwrap_or(cpu.cores);
+    if let Some(load) = cpu.load_average.filter(|load| *load > all as f64 * BUSY_SHARE) {
+        let what = format!("other programs keep the machine busy (load average {load:.1} on {all} cores)");
+        problems.push(format!("{what}, so speeds are lower than they could be; end them, or look again later"));
     }
     problems.extend(of_memory(&machine.memory));
     problems.extend(of_files(&machine.files));
@@ -67,7 +74,7 @@ mod tests {
                 model: None,
                 cores: 8,
                 machine_cores: Some(8),
-                load_average: None,
+                load_average: Some(3.9),
                 features: [].into(),
                 kernel_path: "avx2",
                 matrix_library: "gemm (f32)",
@@ -99,6 +106,7 @@ mod tests {
         assert_eq!(judged(|_| ()), Vec::<String>::new());
         let silent = judged(|machine| {
             machine.cpu.machine_cores = None;
+            machine.cpu.load_average = None;
             machine.memory.available_bytes = None;
         });
         assert_eq!(silent, Vec::<String>::new());
@@ -108,9 +116,10 @@ mod tests {
     #[test]
     fn each_problem_is_told() {
         type Change = fn(&mut Machine);
-        let cases: [(Change, &str); 7] = [
+        let cases: [(Change, &str); 8] = [
             (|machine| machine.cpu.kernel_path = "baseline", "-cpu host"),
             (|machine| machine.cpu.machine_cores = Some(64), "8 of the machine's 64 cores"),
+            (|machine| machine.cpu.load_average = Some(4.1), "load average 4.1 on 8 cores"),
             (|machine| machine.memory.available_bytes = Some(1 << 30), "only 1.1 GB of memory are available;"),
             (
                 |machine| {
