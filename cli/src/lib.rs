@@ -2,7 +2,10 @@
 //! It may know every crate but the tests.
 //! It must never hold maths or decisions of a run.
 
+mod ahead;
+mod blocks;
 mod commands;
+mod doctor;
 mod embed;
 mod failure;
 mod npy;

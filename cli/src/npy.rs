@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// A header is padded so that the data begins at a multiple of this.
-const ALIGNMENT: usize = 64;
+/// Bytes before the data: a multiple of 64, as NumPy aligns it, with room for any number of rows.
+const HEADER_BYTES: usize = 128;
 /// Longest header that is read: NumPy's own limit.
 const MAX_HEADER_BYTES: usize = 10_000;
 
@@ -127,35 +127,36 @@ fn parse_header(text: &str) -> Result<Header, String> {
     }
 }
 
-/// The bytes before the data of an f32 matrix.
-fn header_bytes(rows: usize, columns: usize) -> Vec<u8> {
+/// The bytes before the data of an f32 matrix; equally many for every size.
+fn header_bytes(rows: u64, columns: usize) -> Vec<u8> {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
     let before = MAGIC.len() + 4;
-    let padded = (before + text.len() + 1).next_multiple_of(ALIGNMENT);
-    text.extend(std::iter::repeat_n(' ', padded - before - text.len() - 1));
+    let spaces = (HEADER_BYTES - 1).checked_sub(before + text.len()).expect("two sizes of at most 20 digits fit");
+    text.extend(std::iter::repeat_n(' ', spaces));
     text.push('\n');
-    let length = u16::try_from(text.len()).expect("two sizes of at most 20 digits fit");
     let mut bytes = MAGIC.to_vec();
     bytes.extend([1, 0]);
-    bytes.extend(length.to_le_bytes());
+    bytes.extend(u16::try_from(text.len()).expect("the header is short").to_le_bytes());
     bytes.extend(text.as_bytes());
     bytes
 }
 
-/// Writes rows as they come, into a file beside the target that takes its name when it is whole.
+/// Writes rows as they come, into a file beside the target that takes its name when it is whole. How many rows there
+/// are is told last.
 pub struct Writer {
     file: BufWriter<File>,
     partial: tempfile::TempPath,
     path: PathBuf,
-    left: usize,
+    rows: u64,
+    columns: usize,
 }
 
 impl Writer {
-    /// A matrix of this size.
+    /// A matrix of this width, without rows yet.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn create(path: &Path, rows: usize, columns: usize) -> Result<Self, Failure> {
+    pub fn create(path: &Path, columns: usize) -> Result<Self, Failure> {
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -166,16 +167,17 @@ impl Writer {
             tempfile::Builder::new().prefix(".artel-").suffix(".npy").permissions(usual).tempfile_in(folder).map_err(fail)?;
         let (file, partial) = partial.into_parts();
         let mut file = BufWriter::new(file);
-        file.write_all(&header_bytes(rows, columns)).map_err(fail)?;
-        Ok(Self { file, partial, path: path.to_path_buf(), left: rows * columns })
+        file.write_all(&header_bytes(0, columns)).map_err(fail)?;
+        Ok(Self { file, partial, path: path.to_path_buf(), rows: 0, columns })
     }
 
-    /// Adds values, row by row.
+    /// Adds whole rows, one after the other.
     ///
     /// # Errors
     /// The disk is full, or the like.
     pub fn push(&mut self, values: &[f32]) -> Result<(), Failure> {
-        self.left = self.left.checked_sub(values.len()).expect("no more values than the header says");
+        assert!(values.len().is_multiple_of(self.columns), "whole rows");
+        self.rows += (values.len() / self.columns) as u64;
         for value in values {
             self.file.write_all(&value.to_le_bytes()).map_err(|e| cannot_write(&self.path, &e))?;
         }
@@ -187,9 +189,9 @@ impl Writer {
     /// # Errors
     /// As [`Writer::push`].
     pub fn finish(self) -> Result<(), Failure> {
-        assert_eq!(self.left, 0, "as many values as the header says");
         let file = self.file.into_inner().map_err(|e| cannot_write(&self.path, e.error()))?;
-        file.sync_all().map_err(|e| cannot_write(&self.path, &e))?;
+        let header = header_bytes(self.rows, self.columns);
+        file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|e| cannot_write(&self.path, &e))?;
         self.partial.persist(&self.path).map_err(|e| cannot_write(&self.path, &e.error))
     }
 }

@@ -50,12 +50,15 @@ impl Signals {
     }
 }
 
-/// A switch that the first signal turns: the run is to save its state and leave. The second one ends the process at once. A supervised
-/// process leaves Ctrl-C, which reaches the whole process group, to its supervisor.
+/// What a run loses that is left at once.
+pub const LOSES_STEPS: &str = "only the steps since the last checkpoint are lost";
+
+/// A switch that the first signal turns: the work is to save its state and leave. The second one ends the process at once, and tells what
+/// that `loses`. A supervised process leaves Ctrl-C, which reaches the whole process group, to its supervisor.
 ///
 /// # Errors
 /// The system refuses.
-pub fn stop_switch(supervised: bool) -> Result<watch::Receiver<bool>, Failure> {
+pub fn stop_switch(supervised: bool, loses: &'static str) -> Result<watch::Receiver<bool>, Failure> {
     let mut signals = Signals::catch()?;
     let (turn, stop) = watch::channel(false);
     tokio::spawn(async move {
@@ -65,8 +68,7 @@ pub fn stop_switch(supervised: bool) -> Result<watch::Receiver<bool>, Failure> {
                 continue;
             }
             if *turn.borrow() {
-                let words = "left at once: only the steps since the last checkpoint are lost";
-                let failure = Failure::new(by.exit_at_once(), words).or_run_again();
+                let failure = Failure::new(by.exit_at_once(), format!("left at once: {loses}")).or_run_again();
                 crate::output::talk(&format!("error: {}", failure.message.unwrap_or_default()));
                 std::process::exit(i32::from(by.exit_at_once().code()));
             }

@@ -1,31 +1,17 @@
 //! The commands that need no run: their output, their exit codes, and what they leave behind.
 
+mod common;
+
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use artel_common::digest::Digest;
 use artel_common::journal::{Began, Exported, Journal, Record};
 use artel_common::store::Store;
 use serde_json::{Value, json};
 
-fn artel(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_artel"));
-    command.args(args).current_dir(folder).stdin(Stdio::null()).output().expect("the program starts")
-}
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a temporary folder")
-}
-
-/// The one error of a refusal.
-fn error(output: &Output, code: i32) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
-    assert!(output.stdout.is_empty(), "a refusal writes no data");
-    stderr
-}
+use common::{artel, error, scratch, toy_model};
 
 /// A `.npy` file of f32 rows.
 fn npy(path: &Path, rows: &[[f32; 2]]) {
@@ -145,8 +131,9 @@ fn missing_things() {
     let encode =
         |model: &str, input: &str| artel(folder.path(), &["encode", "--model", model, "--input", input, "--output", "out.npy"]);
     assert!(error(&encode("model", "nothing.txt"), 3).contains("nothing.txt"));
-    assert!(error(&encode("model", "lines.txt"), 4).contains("model"));
+    assert!(error(&encode("no-model", "lines.txt"), 4).contains("no-model"));
     assert!(!folder.path().join("out.npy").exists());
+    toy_model(folder.path());
     std::fs::write(folder.path().join("bytes.txt"), b"good\nbad \xff\n").expect("a scratch file");
     assert!(error(&encode("model", "bytes.txt"), 3).contains("bytes.txt:2: not UTF-8"));
     let evaluate = artel(folder.path(), &["evaluate", "--model", "model", "--pairs", "nothing.jsonl"]);

@@ -1,35 +1,78 @@
-//! How much memory processes really take: proportional set size (PSS), so that shared pages count once.
+//! How much memory processes really take (proportional set size, so that shared pages count once), and how much there is.
+
+mod cgroup;
+
+/// Share of the memory at hand that the workers of a machine plan with where their spec sets no `memory_limit`.
+const WORKERS_SHARE: f64 = 0.8;
+/// Taken to be at hand where the system does not tell.
+const ASSUMED_BYTES: u64 = 4 << 30;
+
+/// The memory of this machine, as this process may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The machine's own.
+    pub total_bytes: u64,
+    /// What is left of it, and of the cgroup's limit.
+    pub available_bytes: u64,
+    /// The least limit of this process's cgroup and those around it, if one is set.
+    pub limit_bytes: Option<u64>,
+}
+
+impl Memory {
+    /// Asks the system; `None` where it does not tell (no Linux).
+    pub fn read() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let (total_bytes, free) = (field_bytes(&text, "MemTotal:")?, field_bytes(&text, "MemAvailable:")?);
+        // a limit beyond what the machine has limits nothing
+        let levels: Vec<_> = cgroup::levels().into_iter().filter(|level| level.limit_bytes < total_bytes).collect();
+        Some(Self {
+            total_bytes,
+            available_bytes: levels.iter().map(cgroup::Level::free_bytes).min().unwrap_or(free).min(free),
+            limit_bytes: levels.iter().map(|level| level.limit_bytes).min(),
+        })
+    }
+}
 
 /// The PSS of a process in bytes, or `None` where the system does not tell (no Linux, gone, not ours).
 pub fn pss_bytes(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("Pss:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
+    field_bytes(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
 }
 
 /// Memory that this machine (or the cgroup) still has, in bytes.
 pub fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    let free = kib * 1024;
-    Some(cgroup_free_bytes().map_or(free, |cgroup| cgroup.min(free)))
+    Memory::read().map(|memory| memory.available_bytes)
 }
 
-/// What the cgroup (v2) of this process leaves free, in bytes, if it sets a limit.
-fn cgroup_free_bytes() -> Option<u64> {
-    let limit: u64 = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()?;
-    let used: u64 = std::fs::read_to_string("/sys/fs/cgroup/memory.current").ok()?.trim().parse().ok()?;
-    Some(limit.saturating_sub(used))
+/// What each of this many workers of a machine plans with where their spec sets no `memory_limit`, in bytes.
+pub fn worker_bytes(local_workers: usize) -> u64 {
+    (available_bytes().unwrap_or(ASSUMED_BYTES) as f64 * WORKERS_SHARE / local_workers.max(1) as f64) as u64
+}
+
+/// The value of a line `NAME VALUE kB` in bytes.
+fn field_bytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     /// Goal: the figure is of the right size. Method: this very process has between 1 MiB and 100 GiB.
     #[test]
     fn own_process() {
-        let pss = super::pss_bytes(std::process::id()).expect("Linux tells its own processes");
+        let pss = pss_bytes(std::process::id()).expect("Linux tells its own processes");
         assert!((1 << 20..100 << 30).contains(&pss), "{pss}");
+    }
+
+    /// Goal: the machine's figures fit together. Method: read them; two workers plan with half of what one does.
+    #[test]
+    fn own_machine() {
+        let memory = Memory::read().expect("Linux tells its memory");
+        assert!((1..=memory.total_bytes).contains(&memory.available_bytes), "{memory:?}");
+        assert!(memory.limit_bytes.is_none_or(|limit| limit < memory.total_bytes && memory.available_bytes <= limit));
+        let (one, two) = (worker_bytes(1) as f64, worker_bytes(2) as f64);
+        assert!(one < memory.total_bytes as f64 && (0.3..0.8).contains(&(two / one)), "{one} {two}");
     }
 }

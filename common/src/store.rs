@@ -6,6 +6,7 @@
 mod failure;
 mod files;
 mod patience;
+mod probe;
 mod remote;
 #[cfg(test)]
 mod tests;
@@ -24,12 +25,12 @@ use serde::de::DeserializeOwned;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::layout;
 use crate::records::ObjectRef;
 use patience::Tries;
 
 pub use self::failure::redact;
 pub use self::patience::LONG as LONG_PATIENCE;
+pub use self::probe::Probed;
 pub use self::url::{absolute_url, local_folder};
 
 /// Requests of this size and more are cut into parts, so that no single one outlasts its deadline on a slow line.
@@ -114,31 +115,6 @@ impl Store {
 
     fn fail(&self, verb: &str, key: &str, error: &object_store::Error) -> Error {
         failure::explain(verb, key, &self.url, self.folder(), error)
-    }
-
-    /// Proves that the store can be written, and conditionally: two creates of one key, the second must lose.
-    ///
-    /// # Errors
-    /// The store refuses writes, or lets the second create win.
-    pub async fn probe(&self) -> Result<()> {
-        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        let key = format!("{}/{}-{nanos}-{count}", layout::PROBE, std::process::id());
-        self.create(&key, Bytes::from_static(b"1")).await?;
-        let second = self.create(&key, Bytes::from_static(b"2")).await?;
-        self.delete(&key).await?;
-        if let Some(folder) = self.folder() {
-            // Others may probe at this moment: a folder that is not empty stays.
-            let _ = std::fs::remove_dir(folder.join(layout::PROBE));
-        }
-        match second {
-            Created::Exists => Ok(()),
-            Created::New => Err(Error::Store(format!(
-                "{} ignores conditional writes (put-if-absent), so two coordinators could overwrite one another; use a store that honours If-None-Match",
-                self.url
-            ))),
-        }
     }
 
     /// Reads an object.

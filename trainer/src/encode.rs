@@ -1,13 +1,12 @@
 //! Texts to vectors: packed by length, shared over threads and ranks, the same bits for any number of either.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::Tensor;
 
 use crate::collective::Collective;
 use crate::cut::pack_texts;
-use crate::encoder::{Encoder, Workspace};
+use crate::encoder::{Encoder, Workspace, Workspaces};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::packed::{PackedBatch, SampleKey};
@@ -35,6 +34,8 @@ pub struct Encoding<'a> {
     pub threads: usize,
     /// Tokens of a micro-batch: part of what fixes the bits.
     pub micro_batch_tokens: usize,
+    /// Where its threads find their buffers.
+    pub workspaces: &'a Workspaces,
     /// What may end it early.
     pub interrupt: &'a Interrupt,
 }
@@ -50,13 +51,10 @@ impl Encoding<'_> {
         let (rank, world_size) = (self.collective.rank(), self.collective.world_size());
         let mine: Vec<usize> = (rank..groups.len()).step_by(world_size).collect();
         let done = AtomicUsize::new(0);
-        let workspaces: Mutex<Vec<Workspace>> = Mutex::default();
         let parts = map_ordered(mine.len(), self.threads, |index| {
             let group = &groups[mine[index]];
             self.interrupt.check_leave()?;
-            let mut workspace = workspaces.lock().expect("no thread panics with it").pop().unwrap_or_default();
-            let vectors = self.encode_group(input, group, &mut workspace)?;
-            workspaces.lock().expect("no thread panics with it").push(workspace);
+            let vectors = self.workspaces.with(|workspace| self.encode_group(input, group, workspace))?;
             progress(done.fetch_add(group.len(), Ordering::Relaxed) + group.len());
             Ok(vectors)
         })?;

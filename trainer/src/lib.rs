@@ -21,6 +21,7 @@ pub mod packed;
 pub mod parallel;
 pub mod pool;
 pub mod rank;
+pub mod speed;
 pub mod state;
 pub mod step;
 pub mod team;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 pub use budget::ActivationBudget;
 
 use crate::collective::Collective;
-use crate::encoder::{Encoder, Slot, Workspace};
+use crate::encoder::{Encoder, Slot, Workspaces};
 use crate::error::{Error, Result};
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
@@ -85,7 +85,7 @@ pub struct Trainer {
     collective: Arc<dyn Collective>,
     interrupt: Arc<Interrupt>,
     team: Team,
-    workspaces: Mutex<Vec<Workspace>>,
+    workspaces: Workspaces,
     slots: Mutex<Vec<Slot>>,
     pool: FloatPool,
     /// Parameters and moments.
@@ -109,7 +109,7 @@ impl Trainer {
             settings,
             collective,
             interrupt: Arc::default(),
-            workspaces: Mutex::default(),
+            workspaces: Workspaces::default(),
             slots: Mutex::default(),
             pool: FloatPool::new(),
             state,

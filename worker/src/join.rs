@@ -31,8 +31,6 @@ use crate::session::{Reporter, Session, TaskError, TaskResult};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a rank may keep the others waiting inside an exchange; a dead one is noticed at once.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(1_800);
-/// Share of a worker's memory that model, optimizer and activations may plan with.
-const MEMORY_SHARE: f64 = 0.8;
 
 /// What a rank trains and measures with.
 pub(crate) struct World {
@@ -175,8 +173,7 @@ fn settings(
 
 /// Bytes that a worker plans with.
 fn memory_limit(spec: &RunSpec, local_workers: usize) -> usize {
-    let machine = memory::available_bytes().unwrap_or(4 << 30) as f64 * MEMORY_SHARE / local_workers.max(1) as f64;
-    spec.workers.memory_limit.map_or(machine as usize, |limit| limit as usize)
+    spec.workers.memory_limit.unwrap_or_else(|| memory::worker_bytes(local_workers)) as usize
 }
 
 fn load_tokens(session: &Session, manifest: &TokensManifest, split: &str) -> TaskResult<TokenTable> {

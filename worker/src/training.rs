@@ -7,6 +7,7 @@ use artel_common::schedule::Schedule;
 use artel_common::spec::RunSpec;
 use artel_proto::v1::{self, FailureKind, report_request::Report};
 use artel_trainer::encode::Encoding;
+use artel_trainer::encoder::Workspaces;
 use artel_trainer::evaluate;
 use artel_trainer::optim::{lr_factor, warmup_steps};
 use artel_trainer::step::StepOutcome;
@@ -113,6 +114,7 @@ pub(crate) fn evaluate(world: &mut World, report: &Reporter) -> TaskResult<v1::E
         collective: collective.as_ref(),
         threads: trainer.settings().threads,
         micro_batch_tokens: trainer.settings().micro_batch_tokens,
+        workspaces: &Workspaces::default(),
         interrupt: trainer.interrupt(),
     };
     let total = (world.queries.texts.len() + world.corpus.texts.len()) as u64;

@@ -2,6 +2,7 @@
 
 mod check;
 mod coordinator;
+mod doctor;
 mod encode;
 mod evaluate;
 mod export;
@@ -37,6 +38,7 @@ pub enum Command {
     Export(export::Args),
     Fsck(fsck::Args),
     Import(import::Args),
+    Doctor(doctor::Args),
     Coordinator(coordinator::Args),
     Worker(worker::Args),
 }
@@ -55,6 +57,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Export(args) => export::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Import(args) => import::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::spec::at_least_one;
 use crate::failure::Failure;
-use crate::signals::stop_switch;
+use crate::signals::{LOSES_STEPS, stop_switch};
 use artel_worker::WorkerOptions;
 
 /// Start a worker; it waits for its coordinator and ends when the run does
@@ -34,7 +34,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let supervised = args.supervised;
     let outcome = super::runtime()?.block_on(async {
-        let stop = stop_switch(args.supervised)?;
+        let stop = stop_switch(args.supervised, LOSES_STEPS)?;
         let options = WorkerOptions {
             coordinator: args.coordinator,
             threads: args.threads,

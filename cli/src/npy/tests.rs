@@ -29,7 +29,7 @@ fn refusal(bytes: &[u8]) -> String {
 fn same_bytes_as_numpy() {
     let folder = scratch();
     let path = folder.path().join("x.npy");
-    let mut writer = Writer::create(&path, 2, 2).expect("a scratch file");
+    let mut writer = Writer::create(&path, 2).expect("a scratch file");
     writer.push(&[1.0, 2.5]).expect("first row");
     writer.push(&[-3.0, 0.0]).expect("second row");
     writer.finish().expect("the whole file");
@@ -37,6 +37,19 @@ fn same_bytes_as_numpy() {
     let matrix = read(&path).expect("our own file");
     assert_eq!(matrix, Matrix { values: vec![1.0, 2.5, -3.0, 0.0], rows: 2, columns: 2 });
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1, "no partial file stays");
+}
+
+/// Goal: the header has room for every size, so that the number of rows can be told last. Method: the greatest sizes;
+/// no row at all.
+#[test]
+fn rows_are_told_last() {
+    let greatest = header_bytes(u64::MAX, usize::MAX);
+    assert_eq!((header_bytes(0, 1).len(), greatest.len()), (HEADER_BYTES, HEADER_BYTES));
+    assert!(String::from_utf8_lossy(&greatest[10..]).contains(&format!("({}, {})", u64::MAX, usize::MAX)));
+    let folder = scratch();
+    let path = folder.path().join("x.npy");
+    Writer::create(&path, 3).and_then(Writer::finish).expect("a scratch file");
+    assert_eq!(read(&path).expect("our own file"), Matrix { values: Vec::new(), rows: 0, columns: 3 });
 }
 
 /// Goal: f64 and the longer header of format 2.0 are read. Method: one such file, keys in another order.

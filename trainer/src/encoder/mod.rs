@@ -17,7 +17,7 @@ mod tests;
 pub use activations::Activations;
 pub use forward::Pass;
 pub use slot::Slot;
-pub use workspace::{Buffer, Workspace};
+pub use workspace::{Buffer, Workspace, Workspaces};
 
 use std::ops::Range;
 

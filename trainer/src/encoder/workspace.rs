@@ -4,6 +4,7 @@
 //! never touched costs nothing, and what was touched is touched again.
 
 use std::ops::Deref;
+use std::sync::Mutex;
 
 use candle_core::Tensor;
 
@@ -28,6 +29,12 @@ pub struct Workspace {
 struct Free {
     width: usize,
     storage: Tensor,
+}
+
+/// Workspaces that threads take by turns; they keep their buffers from one piece of work to the next.
+#[derive(Debug, Default)]
+pub struct Workspaces {
+    idle: Mutex<Vec<Workspace>>,
 }
 
 /// A tensor over a pooled buffer; give it back to its [`Workspace`] when done, or it is freed.
@@ -82,6 +89,19 @@ impl Workspace {
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, buffer: Buffer) {
         self.free.push(Free { width: buffer.width, storage: buffer.storage });
+    }
+}
+
+impl Workspaces {
+    /// Runs `work` with a workspace that nobody else uses meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
+        let mut workspace = self.idle.lock().expect("no thread panics with it").pop().unwrap_or_default();
+        let result = work(&mut workspace);
+        self.idle.lock().expect("no thread panics with it").push(workspace);
+        result
     }
 }
 

@@ -29,13 +29,6 @@ impl Trainer {
         (hidden > 0.0 || attention > 0.0).then_some(Dropout { key, hidden: hidden as f32, attention: attention as f32 })
     }
 
-    fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
-        let mut workspace = self.workspaces.lock().expect("no thread panics with it").pop().unwrap_or_default();
-        let result = work(&mut workspace);
-        self.workspaces.lock().expect("no thread panics with it").push(workspace);
-        result
-    }
-
     fn num_layers(&self) -> usize {
         self.encoder.config().num_hidden_layers
     }
@@ -61,7 +54,7 @@ impl Trainer {
         let dropout = self.dropout();
         self.team.staged(stages, &mut items, |stage, _, (leaf, out)| {
             self.interrupt.check()?;
-            self.with_workspace(|workspace| {
+            self.workspaces.with(|workspace| {
                 let micros = if keeps_all { &leaf.micros[..] } else { leaf.micros.get(stage..=stage).unwrap_or_default() };
                 for micro in micros {
                     let pass = self.encoder.pass(&self.state.params, &micro.batch, dropout.as_ref())?;
@@ -162,7 +155,7 @@ impl Back<'_> {
             self.trainer.interrupt.check()?;
             let part = self.part(stage);
             let grad = tensor(self.trainer.pool.zeroed(self.shape.part_len(part)))?;
-            self.trainer.with_workspace(|workspace| {
+            self.trainer.workspaces.with(|workspace| {
                 for micro in &leaf.micros {
                     let acts = micro.kept.as_ref().ok_or_else(|| Error::Internal("activations were not kept".into()))?;
                     if stage == 0 {
@@ -189,7 +182,7 @@ impl Back<'_> {
             let grads = grads.collect::<Result<Vec<_>>>()?;
             for micro in &leaf.micros {
                 self.trainer.interrupt.check()?;
-                self.trainer.with_workspace(|workspace| {
+                self.trainer.workspaces.with(|workspace| {
                     let again = match &micro.kept {
                         Some(_) => None,
                         None => {

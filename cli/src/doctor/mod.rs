@@ -1,0 +1,30 @@
+//! What this machine offers to a run, what is missing, and what to do about it.
+
+pub mod machine;
+pub mod model;
+pub mod problems;
+mod proc;
+pub mod store;
+pub mod table;
+
+use serde::Serialize;
+
+pub use self::machine::Machine;
+pub use self::model::Model;
+pub use self::store::StoreCheck;
+
+/// Everything that was found: the object of `--json`.
+#[derive(Debug, Serialize)]
+pub struct Findings {
+    /// The version of Artel.
+    pub version: &'static str,
+    /// Processor, memory, files, GPU.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// What `--store` asked for.
+    pub store: Option<StoreCheck>,
+    /// What `--model` asked for.
+    pub model: Option<Model>,
+    /// Each what is wrong and what to do.
+    pub problems: Vec<String>,
+}
