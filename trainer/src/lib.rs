@@ -9,6 +9,7 @@ pub mod encode;
 pub mod encoder;
 pub mod error;
 pub mod evaluate;
+mod gathered;
 pub mod gradient;
 pub mod interrupt;
 pub mod kernels;

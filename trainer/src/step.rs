@@ -7,6 +7,7 @@ mod budget;
 mod passes;
 mod slice;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 pub use budget::ActivationBudget;
@@ -14,16 +15,16 @@ pub use budget::ActivationBudget;
 use crate::collective::Collective;
 use crate::encoder::{Encoder, Slot, Workspaces};
 use crate::error::{Error, Result};
+use crate::gathered::Gathered;
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
-use crate::loss::{LossSpec, mnrl_leaf};
+use crate::loss::{BatchLoss, LossMemory, LossSpec};
 use crate::optim::AdamW;
-use crate::parallel::map_ordered;
 use crate::pool::FloatPool;
 use crate::state::{TrainState, into_values, tensor};
 use crate::team::Team;
 use crate::tokens::TokenTable;
-use crate::tree::{Forest, rank_leaves};
+use crate::tree::rank_leaves;
 use slice::{Slice, word_rows};
 
 /// Parts in which the update goes over the parameters, on several threads.
@@ -88,6 +89,7 @@ pub struct Trainer {
     workspaces: Workspaces,
     slots: Mutex<Vec<Slot>>,
     pool: FloatPool,
+    loss_memory: LossMemory,
     /// Parameters and moments.
     pub state: TrainState,
 }
@@ -112,6 +114,7 @@ impl Trainer {
             workspaces: Workspaces::default(),
             slots: Mutex::default(),
             pool: FloatPool::new(),
+            loss_memory: LossMemory::default(),
             state,
         })
     }
@@ -237,65 +240,51 @@ impl Trainer {
         slice.keep(&self.encoder, activation_budget, slots, &self.state.params)?;
         let kept = slice.num_kept();
         let embeddings = self.embed(&mut slice, table.num_columns())?;
-        let all = self.gather(&embeddings, rows.len(), table.num_columns())?;
-        self.pool.give(embeddings);
-        let (loss, leave, d_embeddings) = self.loss(&slice, &all, rows.len(), table.num_columns())?;
+        let all = self.gather(embeddings, rows.len(), table.num_columns())?;
+        let (loss, leave, d_embeddings) = self.loss(&slice, all)?;
         let grad = self.go_back(&mut slice, &d_embeddings, table.num_columns(), shape)?;
+        self.loss_memory.give(d_embeddings);
         self.slots.lock().expect("no thread panics with it").extend(slice.into_slots());
         Ok(BatchGradient { loss, grad, kept, leave })
     }
 
-    /// All ranks' embeddings: [B, C, h].
-    fn gather(&self, mine: &[f32], num_rows: usize, num_columns: usize) -> Result<Vec<f32>> {
-        let expected = num_rows * num_columns * self.encoder.config().hidden_size;
+    /// All ranks' embeddings, held once; `mine` is [rows of the slice, C, h].
+    fn gather(&self, mine: Vec<f32>, num_rows: usize, num_columns: usize) -> Result<Gathered> {
+        let mut all = Gathered::new(num_rows, num_columns, self.encoder.config().hidden_size, &self.pool);
         if self.collective.world_size() == 1 {
-            return Ok(mine.to_vec());
+            all.push(&mine)?;
+            self.pool.give(mine);
+        } else {
+            let bytes: Vec<u8> = mine.iter().flat_map(|value| value.to_le_bytes()).collect();
+            self.pool.give(mine);
+            for part in self.collective.all_gather(&bytes)? {
+                all.push_bytes(&part)?;
+            }
         }
-        let bytes: Vec<u8> = mine.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let parts = self.collective.all_gather(&bytes)?;
-        let all: Vec<f32> = parts.iter().flat_map(|part| part.as_chunks::<4>().0).map(|c| f32::from_le_bytes(*c)).collect();
-        if all.len() != expected {
-            return Err(Error::Collective(format!(
-                "gathered {} embedding values, expected {expected}: the ranks disagree about the batch",
-                all.len()
-            )));
-        }
+        all.check_complete()?;
         Ok(all)
     }
 
     /// Loss of the batch, whether a rank is to leave, and the gradient on this rank's embeddings: [rows of the slice, C, h].
-    fn loss(&self, slice: &Slice, all: &[f32], num_rows: usize, num_columns: usize) -> Result<(f64, bool, Vec<f32>)> {
-        let hidden = self.encoder.config().hidden_size;
-        let (anchors, candidates) = split_columns(all, num_rows, num_columns, hidden);
-        let num_leaves = self.settings.num_leaves;
-        let forest = Forest::new(num_leaves, &self.pool);
-        let parts = map_ordered(slice.mine.len(), self.settings.threads, |index| {
-            let leaf = slice.mine.start + index;
-            let rows = slice.leaves[leaf].rows.clone();
-            let mut d_anchors = vec![0.0; rows.len() * hidden];
-            let mut d_candidates = self.pool.take(candidates.len());
-            let own = &anchors[rows.start * hidden..rows.end * hidden];
-            let loss =
-                mnrl_leaf(&self.settings.loss, hidden, own, &candidates, rows.start, num_rows, &mut d_anchors, &mut d_candidates);
-            forest.add(leaf, d_candidates);
-            Ok((loss.total(&self.settings.loss), d_anchors))
-        })?;
-        let nodes = forest.take_nodes();
-        let (losses, d_anchors): (Vec<f64>, Vec<Vec<f32>>) = parts.into_iter().unzip();
+    fn loss(&self, slice: &Slice, all: Gathered) -> Result<(f64, bool, Vec<f32>)> {
+        let leaves: Vec<Range<usize>> = slice.leaves.iter().map(|leaf| leaf.rows.clone()).collect();
+        let spec = &self.settings.loss;
+        let batch = BatchLoss {
+            spec,
+            hidden: all.hidden,
+            anchors: &all.anchors,
+            candidates: &all.candidates,
+            leaves: &leaves,
+            team: &self.team,
+            memory: &self.loss_memory,
+            collective: &*self.collective,
+            interrupt: &self.interrupt,
+        };
+        let outcome = batch.run()?;
+        all.release(&self.pool);
+        let losses: Vec<f64> = outcome.losses.iter().map(|loss| loss.total(spec)).collect();
         let (loss, leave) = self.sum_losses(&losses)?;
-        let d_anchors = d_anchors.concat();
-        let d_candidates = self.collective.tree_all_reduce(num_leaves, nodes)?;
-        let first = slice.leaves[slice.mine.start].rows.start;
-        let last = slice.leaves[slice.mine.end - 1].rows.end;
-        let mut d_embeddings = Vec::with_capacity((last - first) * num_columns * hidden);
-        for row in first..last {
-            d_embeddings.extend_from_slice(&d_anchors[(row - first) * hidden..(row - first + 1) * hidden]);
-            for column in 0..num_columns - 1 {
-                let at = (column * num_rows + row) * hidden;
-                d_embeddings.extend_from_slice(&d_candidates[at..at + hidden]);
-            }
-        }
-        Ok((loss, leave, d_embeddings))
+        Ok((loss, leave, outcome.d_embeddings))
     }
 
     /// Sums the leaves' losses in the order of leaves, whoever computed them; and tells whether any rank is to leave, so that all end after
@@ -308,17 +297,4 @@ impl Trainer {
         let losses = parts.iter().flat_map(|part| part.get(1..).unwrap_or_default().as_chunks::<8>().0);
         Ok((losses.map(|c| f64::from_le_bytes(*c)).sum(), leave))
     }
-}
-
-/// [B, C, h] into anchors [B, h] and candidates [all positives, all negative_1, ...] of [B * (C - 1), h].
-fn split_columns(all: &[f32], num_rows: usize, num_columns: usize, hidden: usize) -> (Vec<f32>, Vec<f32>) {
-    let column = |column: usize| {
-        (0..num_rows).flat_map(move |row| {
-            let at = (row * num_columns + column) * hidden;
-            &all[at..at + hidden]
-        })
-    };
-    let anchors = column(0).copied().collect();
-    let candidates = (1..num_columns).flat_map(column).copied().collect();
-    (anchors, candidates)
 }

@@ -51,8 +51,8 @@ pub struct SumExp<'a, T> {
     pub factors: &'a [T],
     pub column_inverse: &'a [T],
     pub logits: &'a mut [T; TILE_CANDIDATES],
-    pub max: &'a mut [T; TILE_ANCHORS],
-    pub sum: &'a mut [f64; TILE_ANCHORS],
+    pub max: &'a mut [T],
+    pub sum: &'a mut [f64],
 }
 
 impl<T: Real> Kernel for SumExp<'_, T> {
@@ -93,8 +93,8 @@ pub struct Coefficients<'a, T> {
     pub factors: &'a [T],
     pub row_inverse: &'a [T],
     pub column_inverse: &'a [T],
-    pub max: &'a [T; TILE_ANCHORS],
-    pub sum: &'a [f64; TILE_ANCHORS],
+    pub max: &'a [T],
+    pub sum: &'a [f64],
     /// weight * scale / anchors.
     pub factor: f64,
     pub columns: Span,

@@ -1,20 +1,25 @@
 //! Losses over embeddings, with their gradients, streamed so that logits exist one tile at a time.
 //!
-//! `mnrl_leaf` is sentence-transformers' MultipleNegativesRankingLoss under MatryoshkaLoss: for each width the
+//! [`BatchLoss`] is sentence-transformers' MultipleNegativesRankingLoss under MatryoshkaLoss: for each width the
 //! prefix of both sides is L2-normalised, `loss_d = mean_i(logsumexp_j(scale cos_ij) - scale cos_i,own)`, and the
 //! loss is the weighted sum over the widths.
 
+mod bands;
+mod batch;
 mod kernels;
 mod matrix;
 mod mnrl;
 mod real;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
+pub use batch::{BatchLoss, BatchLossOutcome, LossMemory};
 pub(crate) use matrix::{Product, View, product};
 pub use mnrl::mnrl_leaf;
 pub use real::Real;
 
+use self::bands::Band;
 use crate::error::{Error, Result};
 
 /// What of the loss the user sets: the factor on the cosine, the widths and their weights.
@@ -37,6 +42,15 @@ pub struct LeafLoss {
 }
 
 impl LeafLoss {
+    /// From a leaf's sums over its anchors, [band].
+    fn of(bands: &[Band], losses: &[f64], num_anchors: usize) -> Self {
+        let mut per_dim = vec![0.0; bands.len()];
+        for (band, loss) in bands.iter().zip(losses) {
+            per_dim[band.place] = loss / num_anchors as f64;
+        }
+        Self { per_dim }
+    }
+
     /// The weighted sum over the widths of `spec`.
     pub fn total(&self, spec: &LossSpec) -> f64 {
         self.per_dim.iter().zip(&spec.weights).map(|(loss, weight)| loss * weight).sum()

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::*;
 use crate::pool::FloatPool;
 use crate::tree::{Forest, combine_nodes, rank_leaves};
@@ -15,12 +17,12 @@ fn numbers(seed: u64, len: usize) -> Vec<f64> {
         .collect()
 }
 
-fn narrow(values: &[f64]) -> Vec<f32> {
+pub(super) fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&x| x as f32).collect()
 }
 
 /// Embeddings whose positives resemble their anchors: (anchors [B, h], candidates [C, h]).
-fn embeddings(num_anchors: usize, num_candidates: usize, h: usize) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn embeddings(num_anchors: usize, num_candidates: usize, h: usize) -> (Vec<f64>, Vec<f64>) {
     let anchors = numbers(1, num_anchors * h);
     let mut candidates = numbers(2, num_candidates * h);
     for (candidate, anchor) in candidates.iter_mut().zip(&anchors) {
@@ -29,14 +31,14 @@ fn embeddings(num_anchors: usize, num_candidates: usize, h: usize) -> (Vec<f64>,
     (anchors, candidates)
 }
 
-struct Untiled {
-    per_dim: Vec<f64>,
-    d_anchors: Vec<f64>,
-    d_candidates: Vec<f64>,
+pub(super) struct Untiled {
+    pub per_dim: Vec<f64>,
+    pub d_anchors: Vec<f64>,
+    pub d_candidates: Vec<f64>,
 }
 
 /// The formula, all logits at once in f64.
-fn untiled(spec: &LossSpec, h: usize, anchors: &[f64], candidates: &[f64]) -> Untiled {
+pub(super) fn untiled(spec: &LossSpec, h: usize, anchors: &[f64], candidates: &[f64]) -> Untiled {
     let (num_anchors, num_candidates) = (anchors.len() / h, candidates.len() / h);
     let mut result =
         Untiled { per_dim: Vec::new(), d_anchors: vec![0.0; anchors.len()], d_candidates: vec![0.0; candidates.len()] };
@@ -70,7 +72,7 @@ fn untiled(spec: &LossSpec, h: usize, anchors: &[f64], candidates: &[f64]) -> Un
     result
 }
 
-fn back_through_norm(gradient: &mut [f64], h: usize, unit: &[f64], d_unit: &[f64], norms: &[f64], dim: usize) {
+pub(super) fn back_through_norm(gradient: &mut [f64], h: usize, unit: &[f64], d_unit: &[f64], norms: &[f64], dim: usize) {
     for (row, norm) in norms.iter().enumerate() {
         let (u, du) = (&unit[row * dim..(row + 1) * dim], &d_unit[row * dim..(row + 1) * dim]);
         let radial = if *norm > 1e-12 { dot(u, du) } else { 0.0 };
@@ -84,25 +86,36 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-fn distance(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let difference: f64 = a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum();
     (difference / dot(b, b)).sqrt()
 }
 
-fn widen(values: &[f32]) -> Vec<f64> {
+pub(super) fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// All leaves of a batch: per-dim losses, d_anchors, and d_candidates summed by the tree.
+/// All leaves of a batch, of as many rows: per-dim losses, d_anchors, and d_candidates summed by the tree.
 fn by_leaves(spec: &LossSpec, h: usize, anchors: &[f32], candidates: &[f32], leaves: usize) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
+    let leaves: Vec<_> = (0..leaves).map(|leaf| rank_leaves(anchors.len() / h, leaf, leaves)).collect();
+    leaf_by_leaf(spec, h, anchors, candidates, &leaves)
+}
+
+/// Each leaf in one go: per-dim losses, d_anchors, and d_candidates summed by the tree.
+pub(super) fn leaf_by_leaf(
+    spec: &LossSpec,
+    h: usize,
+    anchors: &[f32],
+    candidates: &[f32],
+    leaves: &[Range<usize>],
+) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
     let num_anchors = anchors.len() / h;
     let mut per_dim = vec![0.0; spec.dims.len()];
     let mut d_anchors = vec![9.0; anchors.len()];
     let pool = FloatPool::new();
-    let tree = Forest::new(leaves, &pool);
-    for leaf in 0..leaves {
-        let rows = rank_leaves(num_anchors, leaf, leaves);
+    let tree = Forest::new(leaves.len(), &pool);
+    for (leaf, rows) in leaves.iter().enumerate() {
         let mut d_candidates = pool.take(candidates.len());
         let span = rows.start * h..rows.end * h;
         let leaf_anchors = &anchors[span.clone()];
@@ -110,7 +123,7 @@ fn by_leaves(spec: &LossSpec, h: usize, anchors: &[f32], candidates: &[f32], lea
         per_dim.iter_mut().zip(&loss.per_dim).for_each(|(sum, loss)| *sum += loss);
         tree.add(leaf, d_candidates);
     }
-    (per_dim, d_anchors, combine_nodes(leaves, tree.take_nodes(), &pool))
+    (per_dim, d_anchors, combine_nodes(leaves.len(), tree.take_nodes(), &pool))
 }
 
 fn one_leaf(spec: &LossSpec, h: usize, anchors: &[f64], candidates: &[f64]) -> f64 {
@@ -170,18 +183,6 @@ fn streamed_equals_untiled_at_300() {
     let loss = mnrl_leaf(&spec, h, &anchors, &candidates, 0, 300, &mut da, &mut dc);
     assert!(distance(&loss.per_dim, &truth.per_dim) < 1e-13);
     assert!(distance(&da, &truth.d_anchors) < 1e-12 && distance(&dc, &truth.d_candidates) < 1e-12);
-}
-
-/// Goal: a batch of 4,096 streams to what all logits at once give. Method: both in one run, eight leaves.
-#[test]
-fn streamed_equals_untiled_at_4096() {
-    let (h, spec) = (32, LossSpec { scale: 20.0, dims: vec![32, 16], weights: vec![1.0, 1.0] });
-    let (anchors, candidates) = embeddings(4096, 4096, h);
-    let truth = untiled(&spec, h, &anchors, &candidates);
-    let (per_dim, da, dc) = by_leaves(&spec, h, &narrow(&anchors), &narrow(&candidates), 8);
-    assert!(distance(&per_dim, &truth.per_dim) < 1e-6, "{per_dim:?} against {:?}", truth.per_dim);
-    assert!(distance(&widen(&da), &truth.d_anchors) < 3e-6, "{:e}", distance(&widen(&da), &truth.d_anchors));
-    assert!(distance(&widen(&dc), &truth.d_candidates) < 3e-6, "{:e}", distance(&widen(&dc), &truth.d_candidates));
 }
 
 /// Goal: the loss is sentence-transformers'. Method: PyTorch's own embeddings of eight pairs against its losses, in f64
@@ -276,18 +277,4 @@ fn settings_are_checked() {
     assert!(refused(&[32], &[f64::NAN], 20.0).contains("weight NaN"));
     assert!(refused(&[32], &[1.0], 0.0).contains("scale"));
     assert!(LossSpec::full_width(20.0, 64).check(64).is_ok());
-}
-
-/// Goal: the figure of the loss's speed (run with --ignored). Method: 4,096 by 4,096 at width 384, four widths, one thread.
-#[test]
-#[ignore = "a measurement"]
-fn speed_at_4096() {
-    let (h, spec) = (384, LossSpec { scale: 20.0, dims: vec![384, 256, 128, 64], weights: vec![1.0; 4] });
-    let (anchors, candidates) = embeddings(4096, 4096, h);
-    let (anchors, candidates) = (narrow(&anchors), narrow(&candidates));
-    for _ in 0..3 {
-        let start = std::time::Instant::now();
-        let (per_dim, ..) = by_leaves(&spec, h, &anchors, &candidates, 8);
-        eprintln!("{:?}: {per_dim:?}", start.elapsed());
-    }
 }
