@@ -26,28 +26,29 @@ else
 fi
 
 # spec NAME STORE ROWS SEED: the recipe of the MedQuAD figures over the first ROWS training pairs.
+# Settings: TRAIN_FILE, TEST_FILE, BASE, BATCH, LENGTH, DIMS, WORKERS.
 spec() {
   cat <<SPEC
 [run]
 name = "$1"
 store = "file:$2"
 [data]
-pairs = ["$shared/data/medquad_train.jsonl"]
+pairs = ["${TRAIN_FILE:-$shared/data/medquad_train.jsonl}"]
 columns = { anchor = "anchor", positive = "positive", group = "doc" }
 limit = $3
 test = "${TEST_FILE:-$shared/data/medquad_test.jsonl}"
 [model]
-base = "$minilm"
-max_seq_length = 256
+base = "${BASE:-$minilm}"
+max_seq_length = ${LENGTH:-256}
 [train]
-global_batch_size = 32
+global_batch_size = ${BATCH:-32}
 num_train_epochs = 1
 learning_rate = 2e-5
 lr_scheduler_type = "cosine"
 warmup_ratio = 0.1
 max_grad_norm = 1.0
 dropout = 0.1
-matryoshka_dims = [384, 256, 128, 64]
+matryoshka_dims = [${DIMS:-384, 256, 128, 64}]
 seed = $4
 logging_steps = 1
 eval_strategy = "no"
@@ -55,7 +56,7 @@ save_strategy = "no"
 [evaluate]
 metric_for_best_model = "dim_128_cosine_ndcg@10"
 [workers]
-count = ${WORKERS:-2}
+${WORKERS:+count = $WORKERS}
 device = "cpu"
 SPEC
 }
