@@ -87,6 +87,41 @@ impl<T: Real> Kernel for SumExp<'_, T> {
     }
 }
 
+/// Adds a row's weights on the cosines to the coefficients, and their radial parts to the sums of columns and of each lane.
+#[inline(always)]
+fn spread<T: Real>(
+    weights: &[T],
+    gram: &[T],
+    column_inverse: &[T],
+    row_inverse: T,
+    coefficients: &mut [T],
+    column_sums: &mut [T],
+    lanes: &mut [T; LANES],
+) {
+    let mut sums = *lanes;
+    let (weights_16, weights) = weights.as_chunks::<LANES>();
+    let (gram_16, gram) = gram.as_chunks::<LANES>();
+    let (inverse_16, inverse) = column_inverse.as_chunks::<LANES>();
+    let (coefficients_16, coefficients) = coefficients.as_chunks_mut::<LANES>();
+    let (columns_16, columns) = column_sums.as_chunks_mut::<LANES>();
+    let whole = weights_16.iter().zip(gram_16).zip(inverse_16).zip(coefficients_16.iter_mut().zip(columns_16));
+    for (((weights, gram), inverse), (coefficients, columns)) in whole {
+        for lane in 0..LANES {
+            let radial = weights[lane] * (gram[lane] * inverse[lane] * row_inverse);
+            coefficients[lane] += weights[lane] * inverse[lane] * row_inverse;
+            columns[lane] += radial;
+            sums[lane] += radial;
+        }
+    }
+    for lane in 0..weights.len() {
+        let radial = weights[lane] * (gram[lane] * inverse[lane] * row_inverse);
+        coefficients[lane] += weights[lane] * inverse[lane] * row_inverse;
+        columns[lane] += radial;
+        sums[lane] += radial;
+    }
+    *lanes = sums;
+}
+
 /// One width's share of the coefficients of a tile.
 pub struct Coefficients<'a, T> {
     pub gram: &'a [T],
@@ -125,27 +160,18 @@ impl<T: Real> Kernel for Coefficients<'_, T> {
                 logits[own] = T::LOWEST;
                 T::from_f64(self.factor * exponent.exp_m1())
             });
-            let mut lanes = [T::ZERO; LANES];
-            let mut spread = |lane: usize, column: usize, weight: T| {
-                let cosine = gram[column] * self.column_inverse[column] * row_inverse;
-                let radial = weight * cosine;
-                coefficients[column] += weight * self.column_inverse[column] * row_inverse;
-                self.column_sums[column] += radial;
-                lanes[lane] += radial;
-            };
-            let whole = num_columns / LANES * LANES;
-            for start in (0..whole).step_by(LANES) {
-                for lane in 0..LANES {
-                    spread(lane, start + lane, probability_factor * (logits[start + lane] - max).exp_nonpositive());
-                }
+            let mut radial = [T::ZERO; LANES];
+            for weight in logits.iter_mut() {
+                *weight = probability_factor * (*weight - max).exp_nonpositive();
             }
-            for (lane, column) in (whole..num_columns).enumerate() {
-                spread(lane, column, probability_factor * (logits[column] - max).exp_nonpositive());
-            }
+            let sums = &mut self.column_sums[..num_columns];
+            spread(logits, gram, self.column_inverse, row_inverse, coefficients, sums, &mut radial);
             if let Some((own, weight)) = own.zip(own_weight) {
-                spread(0, own, weight);
+                let place = own..own + 1;
+                let (gram, inverse) = (&gram[place.clone()], &self.column_inverse[place.clone()]);
+                spread(&[weight], gram, inverse, row_inverse, &mut coefficients[place.clone()], &mut sums[place], &mut radial);
             }
-            self.row_radial[row] += lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
+            self.row_radial[row] += radial.iter().map(|lane| lane.to_f64()).sum::<f64>();
         }
     }
 }
