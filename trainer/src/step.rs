@@ -145,6 +145,14 @@ impl Trainer {
         &self.collective
     }
 
+    /// Frees what is kept from step to step; the next step makes it anew.
+    pub fn release_memory(&mut self) {
+        self.workspaces = Workspaces::default();
+        self.slots = Mutex::default();
+        self.pool = FloatPool::new();
+        self.loss_memory = LossMemory::default();
+    }
+
     /// Applies one update: the mean gradient of `batches` (rows of `table`), at this learning rate.
     ///
     /// # Errors

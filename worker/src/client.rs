@@ -119,20 +119,25 @@ async fn depart(stop: &mut watch::Receiver<bool>, departure: &Arc<Departure>) {
     }
 }
 
-/// Vectors of this size and more go back to the system as soon as they are freed.
-const LARGE_BYTES: libc::c_int = 1 << 20;
+/// Vectors of more than so many bytes are the system's again as soon as they are freed. What the matrix products take and
+/// give back at every call is smaller.
+const LARGE_BYTES: libc::c_int = 4 << 20;
+/// Free bytes at the end of a heap that are kept.
+const KEPT_BYTES: libc::c_int = 64 << 20;
 
-/// Without this glibc keeps freed vectors of up to 32 MiB in its heap, and the run's peak is that of all stages together.
-fn give_large_vectors_back() {
-    // SAFETY: mallopt only sets a number of the allocator, which every thread reads under its lock
+/// Without this glibc keeps freed vectors of up to 32 MiB in its heap, and the run's peak is that of all stages together;
+/// or, told only that, it gives back and asks again for the memory of every matrix product.
+fn set_up_allocator() {
+    // SAFETY: mallopt only sets numbers of the allocator, which every thread reads under its lock
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES)
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
     };
 }
 
 async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), RunError> {
-    give_large_vectors_back();
+    set_up_allocator();
     let listener = TcpCollective::listen(options.bind)
         .map_err(|e| RunError::new(Exit::Usage, format!("cannot listen on {} for the other ranks: {e}", options.bind)))?;
     let mut client = connect(&options.coordinator).await?;

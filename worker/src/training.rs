@@ -47,6 +47,8 @@ pub(crate) fn train(session: &mut Session, task: &v1::Train, report: &Reporter) 
             break;
         }
     }
+    // evaluation, saving and export need memory too
+    world.trainer.release_memory();
     let params_digest = world.trainer.state.params_digest()?.to_string();
     Ok(v1::Trained { to_step: world.trainer.state.step, losses, params_digest })
 }
