@@ -21,6 +21,17 @@ pub struct Slot {
     ends: Option<[Tensor; 3]>,
 }
 
+/// Elements from which a buffer is made a mapping of its own.
+const LEAST_MAPPED: usize = 1 << 16;
+/// Elements of which allocators make a mapping of its own: what of it is not touched takes no memory, and what is freed is
+/// the system's again.
+const MAPPED: usize = (1 << 20) + 1024;
+
+/// The elements to ask for where so many are needed.
+fn roomy(len: usize) -> usize {
+    if len < LEAST_MAPPED { len } else { len.max(MAPPED) }
+}
+
 impl Slot {
     /// One with no memory yet.
     pub fn new() -> Self {
@@ -53,9 +64,10 @@ impl Slot {
         let num_layers = num_layers.max(self.layers.len());
         // the old memory first, or both would be there at once
         (self.layers, self.ends) = (Vec::new(), None);
-        self.tokens = capacity(tokens.max(self.tokens));
+        // a leaf of the next steps may be somewhat longer
+        self.tokens = capacity((tokens + tokens / 2).max(self.tokens));
         self.sequences = capacity(sequences.max(self.sequences));
-        let zeros = |len: usize| Tensor::zeros(len, like.dtype(), like.device());
+        let zeros = |len: usize| Tensor::zeros(roomy(len), like.dtype(), like.device());
         let widths = encoder.activation_widths();
         for _ in 0..num_layers {
             let [a, b, c, d, e, f] = widths.map(|width| zeros(self.tokens * width));
