@@ -80,7 +80,8 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
     let rank = task.rank as usize;
     let seat = Seat { generation: task.generation, rank, world_size: task.members.len() };
-    let warnings = folder.warnings.clone();
+    let mut warnings = folder.warnings.clone();
+    warnings.extend(idle_threads(threads, spec.train.gradient_leaves, task.members.len()));
     let losses = if rank == 0 { history.losses.clone() } else { Vec::new() };
     let evaluations = serde_json::from_str(&task.evaluations_json)
         .map_err(|e| TaskError::internal(format!("the evaluations so far are not readable: {e}")))?;
@@ -171,6 +172,18 @@ fn settings(
     })
 }
 
+/// A leaf is one thread's work, so threads beyond a rank's leaves have none.
+fn idle_threads(threads: usize, num_leaves: usize, world_size: usize) -> Option<String> {
+    let share = num_leaves.div_ceil(world_size.max(1));
+    (threads > share).then(|| {
+        format!(
+            "each of {world_size} worker{} has {threads} threads for {share} of the {num_leaves} gradient leaves, so {} are idle while it trains; raise gradient_leaves in [train] (this changes the run's identity) or start more workers",
+            if world_size == 1 { "" } else { "s" },
+            threads - share
+        )
+    })
+}
+
 /// Bytes that a worker plans with.
 fn memory_limit(spec: &RunSpec, local_workers: usize) -> usize {
     spec.workers.memory_limit.unwrap_or_else(|| memory::worker_bytes(local_workers)) as usize
@@ -210,4 +223,18 @@ fn load_plans(session: &Session) -> TaskResult<Vec<EpochPlan>> {
         plans.push(EpochPlan::from_bytes(&session.wait(session.store.get_verified(plan))?)?);
     }
     Ok(plans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: threads without work are told of, and only those. Method: several worlds.
+    #[test]
+    fn idle_threads_are_told() {
+        assert_eq!(idle_threads(8, 8, 1), None);
+        assert_eq!(idle_threads(3, 8, 3), None);
+        assert!(idle_threads(16, 8, 1).unwrap().contains("16 threads for 8 of the 8 gradient leaves, so 8 are idle"));
+        assert!(idle_threads(4, 8, 4).unwrap().contains("each of 4 workers has 4 threads for 2"));
+    }
 }

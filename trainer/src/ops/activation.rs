@@ -70,7 +70,7 @@ impl ActivateBackward<'_> {
                 write::<T, _>(self.grad.tensor, |grad| {
                     let mut sums = vec![T::ZERO; bias.len()];
                     activation::activate_backward(input, d, bias, &mut sums, self.kind);
-                    crate::kernels::rows::add(&mut grad[self.grad.place(&self.bias)], &sums);
+                    self.grad.add(grad, &self.bias, &sums);
                     Ok(())
                 })
             })

@@ -119,9 +119,13 @@ impl LinearBackward<'_> {
                 let d = Mat::new(&d_output[column..], num_tokens, width_out, width);
                 let x = Mat::new(input, num_tokens, width_in, width_in);
                 let d_weight = MatMut::new(&mut values[grad.place(&layer.weight)], width_out, width_in, width_in);
-                gemm(d_weight, true, T::ONE, d.t(), x);
+                gemm(d_weight, !grad.fresh, T::ONE, d.t(), x);
                 if with_bias {
-                    rows::add_column_sums(&mut values[grad.place(&layer.bias)], &d_output[column..], width);
+                    let bias = &mut values[grad.place(&layer.bias)];
+                    if grad.fresh {
+                        bias.fill(T::ZERO);
+                    }
+                    rows::add_column_sums(bias, &d_output[column..], width);
                 }
                 column += width_out;
             }

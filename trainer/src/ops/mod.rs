@@ -24,6 +24,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use crate::dropout::{MaskStream, SiteDropout};
+use crate::kernels::{Real, rows};
 use crate::packed::PackedBatch;
 
 /// A part of the flat gradient: `tensor` holds the elements from `first` on.
@@ -33,17 +34,25 @@ pub struct GradPart<'a> {
     pub tensor: &'a Tensor,
     /// Which element of the flat vector its first one is.
     pub first: usize,
+    /// Whether it holds nothing yet, and so is overwritten: the same as adding to zeros, for what every token has a share in.
+    pub fresh: bool,
 }
 
 impl<'a> GradPart<'a> {
     /// The whole gradient.
     pub fn whole(tensor: &'a Tensor) -> Self {
-        Self { tensor, first: 0 }
+        Self { tensor, first: 0, fresh: false }
     }
 
     /// Where a range of the flat vector lies in the part.
     pub(crate) fn place(&self, range: &Range<usize>) -> Range<usize> {
         range.start - self.first..range.end - self.first
+    }
+
+    /// Adds sums to the gradients of a range; `values` are the part's.
+    pub(crate) fn add<T: Real>(&self, values: &mut [T], range: &Range<usize>, sums: &[T]) {
+        let values = &mut values[self.place(range)];
+        if self.fresh { values.copy_from_slice(sums) } else { rows::add(values, sums) }
     }
 }
 

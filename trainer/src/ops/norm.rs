@@ -8,8 +8,8 @@ use super::access::{by_dtype, read, write};
 use super::{GradPart, masked_rows};
 use crate::Result;
 use crate::dropout::SiteDropout;
+use crate::kernels::Real;
 use crate::kernels::layer_norm::{self, Norm, NormSums};
-use crate::kernels::{Real, rows};
 use crate::packed::PackedBatch;
 
 /// One LayerNorm's places in the flat parameter vector, and its epsilon.
@@ -43,8 +43,8 @@ impl NormParams {
     /// Adds the sums to the gradients, the values of `part`.
     pub(crate) fn add<T: Real>(&self, grad: &mut [T], part: GradPart<'_>, sums: &[T]) {
         let (gamma, beta) = sums.split_at(self.gamma.len());
-        rows::add(&mut grad[part.place(&self.gamma)], gamma);
-        rows::add(&mut grad[part.place(&self.beta)], beta);
+        part.add(grad, &self.gamma, gamma);
+        part.add(grad, &self.beta, beta);
     }
 }
 
@@ -165,7 +165,7 @@ impl ResidualNormalizeBackward<'_> {
         })?;
         write::<T, _>(self.grad.tensor, |grad| {
             self.norm.add(grad, self.grad, &norm_sums);
-            rows::add(&mut grad[self.grad.place(&self.bias)], &bias_sums);
+            self.grad.add(grad, &self.bias, &bias_sums);
             Ok(())
         })
     }

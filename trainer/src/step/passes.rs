@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use candle_core::Tensor;
+
 use super::Trainer;
 use super::slice::{Micro, OwnLeaf, Slice};
 use crate::dropout::{Dropout, DropoutKey};
@@ -142,6 +144,16 @@ impl Back<'_> {
         self.shape.parts.len() - 1 - stage
     }
 
+    /// Memory for a leaf's share of a part. A layer's is overwritten by the first micro-batch; of the embeddings it names some rows.
+    fn memory(&self, part: usize, leaf: &OwnLeaf) -> Vec<f32> {
+        let (pool, len) = (&self.trainer.pool, self.shape.part_len(part));
+        if part == 0 || leaf.micros.is_empty() { pool.zeroed(len) } else { pool.take(len) }
+    }
+
+    fn grad_part<'a>(&self, part: usize, tensor: &'a Tensor, is_first: bool) -> GradPart<'a> {
+        GradPart { tensor, first: self.shape.part_first(part), fresh: is_first && part > 0 }
+    }
+
     fn pass<'a>(&'a self, micro: &'a Micro) -> Result<Pass<'a>> {
         self.trainer.encoder.pass(&self.trainer.state.params, &micro.batch, self.dropout.as_ref())
     }
@@ -154,14 +166,14 @@ impl Back<'_> {
         self.trainer.team.staged(num_parts, &mut items, |stage, _, leaf| {
             self.trainer.interrupt.check()?;
             let part = self.part(stage);
-            let grad = tensor(self.trainer.pool.zeroed(self.shape.part_len(part)))?;
+            let grad = tensor(self.memory(part, leaf))?;
             self.trainer.workspaces.with(|workspace| {
-                for micro in &leaf.micros {
+                for (index, micro) in leaf.micros.iter().enumerate() {
                     let acts = micro.kept.as_ref().ok_or_else(|| Error::Internal("activations were not kept".into()))?;
                     if stage == 0 {
                         self.begin(micro, acts, workspace)?;
                     }
-                    self.make(micro, acts, part, GradPart { tensor: &grad, first: self.shape.part_first(part) }, workspace)?;
+                    self.make(micro, acts, part, self.grad_part(part, &grad, index == 0), workspace)?;
                 }
                 Ok(())
             })?;
@@ -178,9 +190,9 @@ impl Back<'_> {
         let num_parts = self.shape.parts.len();
         let mut items: Vec<&OwnLeaf> = slice.own.iter().collect();
         self.trainer.team.each(&mut items, |_, leaf| {
-            let grads = (0..num_parts).map(|part| tensor(self.trainer.pool.zeroed(self.shape.part_len(part))));
+            let grads = (0..num_parts).map(|part| tensor(self.memory(part, leaf)));
             let grads = grads.collect::<Result<Vec<_>>>()?;
-            for micro in &leaf.micros {
+            for (index, micro) in leaf.micros.iter().enumerate() {
                 self.trainer.interrupt.check()?;
                 self.trainer.workspaces.with(|workspace| {
                     let again = match &micro.kept {
@@ -195,8 +207,7 @@ impl Back<'_> {
                     let acts = micro.kept.as_ref().or(again.as_ref()).expect("it is one or the other");
                     self.begin(micro, acts, workspace)?;
                     for part in (0..num_parts).map(|stage| self.part(stage)) {
-                        let grad = GradPart { tensor: &grads[part], first: self.shape.part_first(part) };
-                        self.make(micro, acts, part, grad, workspace)?;
+                        self.make(micro, acts, part, self.grad_part(part, &grads[part], index == 0), workspace)?;
                     }
                     Ok(())
                 })?;
