@@ -17,7 +17,7 @@ impl Interrupt {
         self.leave.store(true, Ordering::Relaxed);
     }
 
-    /// Asks that the present step is given up too, between two micro-batches: the state stays what it was before it.
+    /// Asks that the present step is given up too, between two pieces of its work: the state stays what it was before it.
     pub fn give_up(&self) {
         self.leave();
         self.give_up.store(true, Ordering::Relaxed);

@@ -53,6 +53,11 @@ impl FloatPool {
         vector
     }
 
+    /// Frees what is not in use.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// Takes a vector back.
     pub fn give(&self, vector: Vec<f32>) {
         if vector.capacity() >= LEAST_LEN {

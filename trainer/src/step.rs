@@ -8,9 +8,10 @@ mod passes;
 mod slice;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-pub use budget::ActivationBudget;
+pub use budget::{ActivationBudget, MemoryPlan};
 
 use crate::collective::Collective;
 use crate::encoder::{Encoder, Slot, Workspaces};
@@ -53,7 +54,7 @@ pub struct StepSettings {
     pub activation_budget: ActivationBudget,
 }
 
-/// What an update came to; equal on every rank.
+/// What an update came to; equal on every rank, but for what was kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOutcome {
     /// Mean loss over the batches.
@@ -88,6 +89,8 @@ pub struct Trainer {
     team: Team,
     workspaces: Workspaces,
     slots: Mutex<Vec<Slot>>,
+    /// Whether the batch before was kept whole.
+    kept_all: AtomicBool,
     pool: FloatPool,
     loss_memory: LossMemory,
     /// Parameters and moments.
@@ -113,6 +116,7 @@ impl Trainer {
             interrupt: Arc::default(),
             workspaces: Workspaces::default(),
             slots: Mutex::default(),
+            kept_all: AtomicBool::new(true),
             pool: FloatPool::new(),
             loss_memory: LossMemory::default(),
             state,
@@ -245,7 +249,12 @@ impl Trainer {
         let mine = rank_leaves(num_leaves, self.collective.rank(), self.collective.world_size());
         let mut slice = Slice::cut(table, rows, num_leaves, micro_batch_tokens, mine);
         let slots = std::mem::take(&mut *self.slots.lock().expect("no thread panics with it"));
-        slice.keep(&self.encoder, activation_budget, slots, &self.state.params)?;
+        slice.keep(&self.encoder, activation_budget, shape.part_len(0), slots, &self.state.params)?;
+        if self.kept_all.swap(slice.keeps_all(), Ordering::Relaxed) != slice.keeps_all() {
+            // the other way needs other memory, and the budget has room for one of them
+            self.pool.clear();
+            self.workspaces.clear();
+        }
         let kept = slice.num_kept();
         let embeddings = self.embed(&mut slice, table.num_columns())?;
         let all = self.gather(embeddings, rows.len(), table.num_columns())?;
@@ -256,7 +265,7 @@ impl Trainer {
         Ok(BatchGradient { loss, grad, kept, leave })
     }
 
-    /// All ranks' embeddings, held once; `mine` is [rows of the slice, C, h].
+    /// All ranks' embeddings; `mine` is [rows of the slice, C, h].
     fn gather(&self, mine: Vec<f32>, num_rows: usize, num_columns: usize) -> Result<Gathered> {
         let mut all = Gathered::new(num_rows, num_columns, self.encoder.config().hidden_size, &self.pool);
         if self.collective.world_size() == 1 {

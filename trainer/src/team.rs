@@ -85,17 +85,20 @@ impl Team {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let outcome = catch_unwind(AssertUnwindSafe(|| work(stage, index, &mut *item.state)));
-                item.next += 1;
-                drop(item);
-                ready.notify_all();
-                match outcome {
-                    Ok(Ok(())) => {}
+                match catch_unwind(AssertUnwindSafe(|| work(stage, index, &mut *item.state))) {
+                    Ok(Ok(())) => {
+                        item.next += 1;
+                        drop(item);
+                        ready.notify_all();
+                    }
+                    // the item stays where it is, so that nobody takes it further
                     Ok(Err(error)) => {
+                        drop(item);
                         failure.lock().expect("no thread panics with it").get_or_insert(error);
                         stop();
                     }
                     Err(panic) => {
+                        drop(item);
                         stop();
                         resume_unwind(panic);
                     }

@@ -20,7 +20,7 @@ use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::optim::AdamW;
 use artel_trainer::state::TrainState;
-use artel_trainer::step::{ActivationBudget, StepSettings, Trainer};
+use artel_trainer::step::{ActivationBudget, MemoryPlan, StepSettings, Trainer};
 use artel_trainer::tokens::TokenTable;
 
 use crate::checkpoint;
@@ -59,7 +59,8 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let threads = session.num_threads(task.local_workers as usize);
     let encoder = Arc::new(Encoder::new(folder.config.clone(), folder.pooling, folder.layout.clone())?);
     let (state, history) = state(session, task, &folder, report)?;
-    let settings = settings(&spec, &folder, &encoder, threads, task.local_workers as usize)?;
+    let num_columns = session.dataset()?.train.num_columns as usize;
+    let settings = settings(&spec, &folder, &encoder, threads, task.local_workers as usize, num_columns)?;
     let plan = format!(
         "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",
         artel_trainer::kernels::kernel_path(),
@@ -139,6 +140,7 @@ fn settings(
     encoder: &Encoder,
     threads: usize,
     local_workers: usize,
+    num_columns: usize,
 ) -> TaskResult<StepSettings> {
     let train = &spec.train;
     let widths = spec.train_dims(folder.config.hidden_size);
@@ -153,6 +155,14 @@ fn settings(
         Some(dropout) => (dropout, dropout),
         None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
     };
+    let plan = MemoryPlan {
+        limit: memory_limit(spec, local_workers),
+        threads,
+        num_leaves: train.gradient_leaves,
+        micro_batch_tokens: train.micro_batch_tokens,
+        num_texts: train.global_batch_size * num_columns,
+        accumulates: train.gradient_accumulation_steps > 1,
+    };
     Ok(StepSettings {
         loss,
         num_leaves: train.gradient_leaves,
@@ -162,13 +172,7 @@ fn settings(
         seed: train.seed,
         dropout,
         threads,
-        activation_budget: ActivationBudget::of(
-            encoder,
-            memory_limit(spec, local_workers),
-            threads,
-            train.gradient_leaves,
-            train.micro_batch_tokens,
-        ),
+        activation_budget: ActivationBudget::of(encoder, plan),
     })
 }
 

@@ -38,7 +38,7 @@ impl Pass<'_> {
     }
 
     /// One layer: the gradient of its output becomes that of its input, and `grad`, which holds the layer's part
-    /// ([`super::Encoder::part`]), receives the parameters'. The layer's activations are used up.
+    /// ([`super::Encoder::parts`]), receives the parameters'. The layer's activations are used up.
     ///
     /// # Errors
     /// A tensor operation failed.

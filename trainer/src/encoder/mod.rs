@@ -17,7 +17,7 @@ mod tests;
 pub use activations::Activations;
 pub use forward::Pass;
 pub use slot::Slot;
-pub use workspace::{Buffer, Workspace, Workspaces};
+pub use workspace::{Workspace, Workspaces};
 
 use std::ops::Range;
 
@@ -83,7 +83,7 @@ impl Encoder {
         [3 * h, num_attention_heads, h, h, intermediate_size, h]
     }
 
-    /// Elements a token of the buffers that a thread needs beside the activations, at most.
+    /// Elements a token of the buffers that a thread needs beside the activations.
     pub(crate) fn buffer_width(&self) -> usize {
         5 * self.config.hidden_size + 2 * self.config.intermediate_size
     }

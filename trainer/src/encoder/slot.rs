@@ -47,7 +47,7 @@ impl Slot {
     /// held is lost if it has to grow.
     ///
     /// # Errors
-    /// Out of memory.
+    /// The device gives no memory.
     pub fn reserve(
         &mut self,
         encoder: &Encoder,

@@ -93,6 +93,11 @@ impl Workspace {
 }
 
 impl Workspaces {
+    /// Frees those that are not in use.
+    pub fn clear(&self) {
+        self.idle.lock().expect("no thread panics with it").clear();
+    }
+
     /// Runs `work` with a workspace that nobody else uses meanwhile.
     ///
     /// # Errors

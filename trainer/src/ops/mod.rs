@@ -27,7 +27,8 @@ use crate::dropout::{MaskStream, SiteDropout};
 use crate::kernels::{Real, rows};
 use crate::packed::PackedBatch;
 
-/// A part of the flat gradient: `tensor` holds the elements from `first` on.
+/// A part of the flat gradient: `tensor` holds the elements from `first` on. Where rows of the word table are left out, they
+/// are those before what follows the table: see [`WordRows::first`].
 #[derive(Debug, Clone, Copy)]
 pub struct GradPart<'a> {
     /// The part, one-dimensional; operations add to it.

@@ -81,17 +81,19 @@ impl Slice {
     }
 
     /// Decides whose activations are kept, in order of micro-batches, and gives them room in the slots, which are `slots`
-    /// as far as they go: the largest for the leaf that keeps most.
+    /// as far as they go: the largest for the leaf that keeps most. `embeddings_len` is the length of the gradient's embedding part.
     pub(super) fn keep(
         &mut self,
         encoder: &Encoder,
         budget: ActivationBudget,
+        embeddings_len: usize,
         mut slots: Vec<Slot>,
         like: &Tensor,
     ) -> Result<()> {
         let bytes = |micro: &Micro| encoder.activation_bytes(micro.batch.num_tokens());
         let total: usize = self.own.iter().flat_map(|leaf| &leaf.micros).map(bytes).sum();
-        let mut left = if total <= budget.all { budget.all } else { budget.some };
+        let all = budget.all.saturating_sub(budget.num_sums * embeddings_len * size_of::<f32>());
+        let mut left = if total <= all { all } else { budget.some };
         let mut num_kept = vec![0; self.own.len()];
         'all: for (leaf, num_kept) in self.own.iter().zip(&mut num_kept) {
             for micro in &leaf.micros {
