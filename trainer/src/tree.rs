@@ -89,6 +89,21 @@ impl<'a> Forest<'a> {
         self.insert(NodeId { level: 0, index: leaf as u32 }, values);
     }
 
+    /// Takes out the sum of a leaf's sibling if it is there and is a leaf too, so that the leaf's values may be added to it where they
+    /// are made; [`Self::add_joined`] brings it back.
+    pub fn take_sibling(&self, leaf: usize) -> Option<Vec<f32>> {
+        let node = NodeId { level: 0, index: leaf as u32 };
+        if raise(self.num_leaves, node) != node || self.num_leaves == 1 {
+            return None;
+        }
+        self.lock().remove(&key(sibling(node))).map(|(_, values)| values)
+    }
+
+    /// Adds the sum of a leaf and its sibling, of which neither is in the tree.
+    pub fn add_joined(&self, leaf: usize, values: Vec<f32>) {
+        self.insert(parent(NodeId { level: 0, index: leaf as u32 }), values);
+    }
+
     /// Adds a subtree's sum.
     ///
     /// # Panics
@@ -202,6 +217,30 @@ mod tests {
                     "{num_leaves} leaves, {world_size} ranks"
                 );
             }
+        }
+    }
+
+    /// Goal: a leaf that is added to its sibling outside gives the same bits. Method: all leaves in pairs, where there is a sibling.
+    #[test]
+    fn leaves_may_join_outside() {
+        let (len, pool) = (33, FloatPool::new());
+        for num_leaves in [1, 2, 3, 5, 8, 13] {
+            let top = (0..).find(|&level| num_nodes(num_leaves, level) == 1).unwrap();
+            let forest = Forest::new(num_leaves, &pool);
+            let (even, odd): (Vec<usize>, Vec<usize>) = (0..num_leaves).partition(|leaf| leaf % 2 == 0);
+            for leaf in even {
+                assert!(forest.take_sibling(leaf).is_none());
+                forest.add(leaf, leaf_values(leaf, len));
+            }
+            for leaf in odd {
+                let mut sum = forest.take_sibling(leaf).expect("the leaf before it was added");
+                assert!(forest.take_sibling(leaf).is_none());
+                sum.iter_mut().zip(leaf_values(leaf, len)).for_each(|(sum, value)| *sum += value);
+                forest.add_joined(leaf, sum);
+            }
+            let nodes = forest.take_nodes();
+            assert_eq!(nodes.len(), 1);
+            assert_eq!(bits(&nodes[0].1), bits(&recursive(num_leaves, top, 0, len)));
         }
     }
 

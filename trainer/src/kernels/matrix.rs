@@ -98,4 +98,24 @@ mod tests {
             }
         }
     }
+
+    /// Goal: adding a product to what is there gives the bits of the product and a sum, as long as one go sums it: gradients that are
+    /// added where they are made rely on it. (A vector's product is another matter.) Method: both ways, over depths and shapes, as gradients lie in memory.
+    #[test]
+    fn adding_a_product_is_a_product_and_a_sum() {
+        for depth in [3, 4, 17, 190, 305, 511, 512] {
+            for (m, n) in [(384, 384), (384, 96), (64, 256), (7, 5), (2, 40), (16, 16)] {
+                let values = |len: usize, step: f32| -> Vec<f32> { (0..len).map(|i| (i as f32 * step).sin()).collect() };
+                let (d, x) = (values(depth * m, 0.7), values(depth * n, 0.3));
+                let (d, x) = (Mat::new(&d, depth, m, m).t(), Mat::new(&x, depth, n, n));
+                let (mut added, mut product) = (values(m * n, 0.11), vec![0.0; m * n]);
+                let sums: Vec<f32> = {
+                    gemm(MatMut::new(&mut product, m, n, n), false, 1.0, d, x);
+                    added.iter().zip(&product).map(|(a, b)| a + b).collect()
+                };
+                gemm(MatMut::new(&mut added, m, n, n), true, 1.0, d, x);
+                assert!(added.iter().zip(&sums).all(|(a, b)| a.to_bits() == b.to_bits()), "{m} x {depth} x {n}");
+            }
+        }
+    }
 }

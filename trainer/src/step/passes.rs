@@ -5,6 +5,7 @@
 //! exchange overlaps the layers below. Where some are made again, a leaf goes back through all layers at once. The sums are
 //! the same: a leaf's over its micro-batches in order, then the tree's.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -20,6 +21,10 @@ use crate::ops::GradPart;
 use crate::ops::access::write;
 use crate::state::{into_values, tensor, with_values};
 use crate::tree::{Forest, NodeId};
+
+/// Tokens of a leaf that may be added to its sibling while it is made: so many that a matrix product sums them in registers, in
+/// one go, and adds the whole once. The bits are then those of two vectors and their sum.
+const JOINED_TOKENS: RangeInclusive<usize> = 3..=512;
 
 /// Sums of subtrees, of one part of the gradient.
 type Nodes = Vec<(NodeId, Vec<f32>)>;
@@ -150,8 +155,21 @@ impl Back<'_> {
         if part == 0 || leaf.micros.is_empty() { pool.zeroed(len) } else { pool.take(len) }
     }
 
-    fn grad_part<'a>(&self, part: usize, tensor: &'a Tensor, is_first: bool) -> GradPart<'a> {
-        GradPart { tensor, first: self.shape.part_first(part), fresh: is_first && part > 0 }
+    /// The sum of a leaf's sibling, where the leaf's share may be added to it as it is made: one vector less to write and to add.
+    fn sibling(&self, part: usize, leaf: &OwnLeaf) -> Option<Vec<f32>> {
+        // of the embeddings, a word's row is summed token by token
+        let config = self.trainer.encoder.config();
+        let matrices = config.hidden_size > 1 && config.intermediate_size > 1;
+        match &leaf.micros[..] {
+            [only] if part > 0 && matrices && JOINED_TOKENS.contains(&only.batch.num_tokens()) => {
+                self.forests[part].take_sibling(leaf.leaf)
+            }
+            _ => None,
+        }
+    }
+
+    fn grad_part<'a>(&self, part: usize, tensor: &'a Tensor, is_empty: bool) -> GradPart<'a> {
+        GradPart { tensor, first: self.shape.part_first(part), fresh: is_empty && part > 0 }
     }
 
     fn pass<'a>(&'a self, micro: &'a Micro) -> Result<Pass<'a>> {
@@ -163,21 +181,30 @@ impl Back<'_> {
         let num_parts = self.shape.parts.len();
         let left: Vec<AtomicUsize> = (0..num_parts).map(|_| AtomicUsize::new(slice.own.len())).collect();
         let mut items: Vec<&OwnLeaf> = slice.own.iter().collect();
+        // siblings far from one another, so that the first is done when the second begins
+        items.sort_by_key(|leaf| leaf.leaf % 2);
         self.trainer.team.staged(num_parts, &mut items, |stage, _, leaf| {
             self.trainer.interrupt.check()?;
             let part = self.part(stage);
-            let grad = tensor(self.memory(part, leaf))?;
+            let sibling = self.sibling(part, leaf);
+            let joined = sibling.is_some();
+            let grad = tensor(sibling.unwrap_or_else(|| self.memory(part, leaf)))?;
             self.trainer.workspaces.with(|workspace| {
                 for (index, micro) in leaf.micros.iter().enumerate() {
                     let acts = micro.kept.as_ref().ok_or_else(|| Error::Internal("activations were not kept".into()))?;
                     if stage == 0 {
                         self.begin(micro, acts, workspace)?;
                     }
-                    self.make(micro, acts, part, self.grad_part(part, &grad, index == 0), workspace)?;
+                    self.make(micro, acts, part, self.grad_part(part, &grad, index == 0 && !joined), workspace)?;
                 }
                 Ok(())
             })?;
-            self.forests[part].add(leaf.leaf, into_values(grad)?);
+            let (forest, values) = (&self.forests[part], into_values(grad)?);
+            if joined {
+                forest.add_joined(leaf.leaf, values)
+            } else {
+                forest.add(leaf.leaf, values)
+            }
             if left[part].fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.hand_on(part, parts);
             }
