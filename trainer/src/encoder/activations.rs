@@ -7,6 +7,8 @@ use candle_core::Tensor;
 pub struct Activations {
     /// By layer; one alone serves all layers of a forward that keeps none.
     pub(super) layers: Vec<LayerActivations>,
+    /// Whether the layers' are overwritten as soon as they have been read: the less memory is gone through, the better caches serve.
+    pub(super) passing: bool,
     /// [N, h]: the hidden states at hand, and on the way back their gradient.
     pub(super) hidden: Tensor,
     /// [S, h], before normalisation.
@@ -18,7 +20,7 @@ pub struct Activations {
 /// The activations of one layer. LayerNorm outputs, activated values, probabilities and masks are made again.
 #[derive(Debug)]
 pub(super) struct LayerActivations {
-    /// [N, 3h], biases included.
+    /// [N, 3h], without the biases.
     pub(super) qkv: Tensor,
     /// [heads, N]: the log-sum-exp of each row of scores.
     pub(super) log_sums: Tensor,
@@ -33,6 +35,15 @@ pub(super) struct LayerActivations {
 }
 
 impl Activations {
+    /// For a forward that keeps none: what is dead by then gives its place to what comes.
+    pub(super) fn pass(mut self) -> Self {
+        self.passing = true;
+        for layer in &mut self.layers {
+            layer.output_sum = layer.attention_sum.clone();
+        }
+        self
+    }
+
     /// Those of a layer.
     pub(super) fn layer(&self, index: usize) -> &LayerActivations {
         &self.layers[index.min(self.layers.len() - 1)]

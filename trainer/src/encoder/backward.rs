@@ -5,12 +5,11 @@ use std::slice;
 use candle_core::Tensor;
 
 use super::activations::{Activations, LayerActivations};
-use super::forward::Pass;
+use super::forward::{Pass, biases};
 use super::workspace::{Buffer, Workspace};
 use crate::Result;
 use crate::dropout::Site;
 use crate::model::pooling::PoolingMode;
-use crate::ops::attention::scratch_shape;
 use crate::ops::linear::LinearParams;
 use crate::ops::{
     ActivateBackward, AttentionBackward, EmbedBackward, GradPart, LinearBackward, Normalize, PoolBackward,
@@ -23,7 +22,7 @@ impl Pass<'_> {
     /// # Errors
     /// A tensor operation failed.
     pub fn pool_backward(&self, acts: &Activations, ws: &mut Workspace) -> Result<()> {
-        let Activations { layers, hidden: d_hidden, pooled, embeddings: d_embeddings } = acts;
+        let Activations { layers, hidden: d_hidden, pooled, embeddings: d_embeddings, .. } = acts;
         let pooling = self.encoder.pooling;
         let hidden = match pooling.mode {
             PoolingMode::Max => Some(ws.take(d_hidden.dims2()?, self.params)?),
@@ -158,19 +157,22 @@ impl Pass<'_> {
     fn attention_backward(&self, index: usize, acts: &LayerActivations, ws: &mut Workspace) -> Result<Buffer> {
         let Pass { encoder, batch, params, .. } = *self;
         let d_qkv = ws.take(acts.qkv.dims2()?, params)?;
-        let scratch = [ws.take(scratch_shape(batch), params)?, ws.take(scratch_shape(batch), params)?];
+        let heads = encoder.heads();
+        let scratch = ws.take(heads.backward_scratch_shape(batch), params)?;
         AttentionBackward {
-            heads: encoder.heads(),
+            heads,
             batch,
             dropout: self.site(index, Site::AttentionProbabilities),
+            params,
+            biases: biases(&encoder.params.layers[index].qkv),
             qkv: &acts.qkv,
             log_sums: &acts.log_sums,
             d_context: &acts.attention_sum,
             d_qkv: &d_qkv,
-            scratch: [&scratch[0], &scratch[1]],
+            scratch: &scratch,
         }
         .run()?;
-        scratch.into_iter().for_each(|buffer| ws.give(buffer));
+        ws.give(scratch);
         Ok(d_qkv)
     }
 

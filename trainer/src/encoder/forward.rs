@@ -10,7 +10,6 @@ use super::activations::{Activations, LayerActivations};
 use super::workspace::Workspace;
 use crate::Result;
 use crate::dropout::{Dropout, Site, SiteDropout};
-use crate::ops::attention::scratch_shape;
 use crate::ops::linear::LinearParams;
 use crate::ops::{Activate, Attention, Embed, Linear, NormParams, Pool, ResidualNormalize};
 use crate::packed::PackedBatch;
@@ -34,7 +33,8 @@ impl Pass<'_> {
         let (slot, num_layers) = if keep { (&mut ws.full, num_layers) } else { (&mut ws.single, 1) };
         let (num_tokens, num_sequences) = (self.batch.num_tokens(), self.batch.num_sequences());
         slot.reserve(self.encoder, num_layers, num_tokens, num_sequences, self.params)?;
-        slot.activations(self.encoder, 0..num_tokens, 0..num_sequences)
+        let activations = slot.activations(self.encoder, 0..num_tokens, 0..num_sequences)?;
+        Ok(if keep { activations } else { activations.pass() })
     }
 
     /// All layers: the embeddings, and in `acts` what the way back needs if it has every layer's.
@@ -64,19 +64,23 @@ impl Pass<'_> {
     pub fn layer(&self, index: usize, acts: &Activations, ws: &mut Workspace) -> Result<()> {
         let (layer, hidden, kept) = (&self.encoder.params.layers[index], &acts.hidden, acts.layer(index));
         self.attention(index, hidden, kept, ws)?;
-        self.linear(slice::from_ref(&layer.attention_output), false, &kept.context, &kept.attention_sum)?;
+        self.linear(slice::from_ref(&layer.attention_output), &kept.context, &kept.attention_sum)?;
         let normed = ws.take(hidden.dims2()?, hidden)?;
         let (norm, bias) = (&layer.attention_norm, layer.attention_output.bias.clone());
         let dropout = self.site(index, Site::AttentionOutput);
         self.residual_normalize(norm, bias, dropout, hidden, &kept.attention_sum, &normed)?;
 
-        self.linear(slice::from_ref(&layer.intermediate), false, &normed, &kept.intermediate)?;
-        let activated = ws.take(kept.intermediate.dims2()?, hidden)?;
+        self.linear(slice::from_ref(&layer.intermediate), &normed, &kept.intermediate)?;
         let (bias, kind) = (layer.intermediate.bias.clone(), self.encoder.config.hidden_act);
-        Activate { params: self.params, bias, kind, input: &kept.intermediate, output: &activated }.run()?;
-
-        self.linear(slice::from_ref(&layer.output), false, &activated, &kept.output_sum)?;
-        ws.give(activated);
+        if acts.passing {
+            Activate { params: self.params, bias, kind, input: None, output: &kept.intermediate }.run()?;
+            self.linear(slice::from_ref(&layer.output), &kept.intermediate, &kept.output_sum)?;
+        } else {
+            let activated = ws.take(kept.intermediate.dims2()?, hidden)?;
+            Activate { params: self.params, bias, kind, input: Some(&kept.intermediate), output: &activated }.run()?;
+            self.linear(slice::from_ref(&layer.output), &activated, &kept.output_sum)?;
+            ws.give(activated);
+        }
         let (norm, bias) = (&layer.output_norm, layer.output.bias.clone());
         self.residual_normalize(norm, bias, self.site(index, Site::FeedForwardOutput), &normed, &kept.output_sum, hidden)?;
         ws.give(normed);
@@ -105,16 +109,18 @@ impl Pass<'_> {
     fn attention(&self, index: usize, hidden: &Tensor, kept: &LayerActivations, ws: &mut Workspace) -> Result<()> {
         let (batch, heads) = (self.batch, self.encoder.heads());
         let LayerActivations { qkv, log_sums, context, .. } = kept;
-        self.linear(&self.encoder.params.layers[index].qkv, true, hidden, qkv)?;
-        let scratch = ws.take(scratch_shape(batch), hidden)?;
+        let layers = &self.encoder.params.layers[index].qkv;
+        self.linear(layers, hidden, qkv)?;
+        let scratch = ws.take(heads.scratch_shape(batch), hidden)?;
         let dropout = self.site(index, Site::AttentionProbabilities);
-        Attention { heads, batch, dropout, qkv, log_sums, context, scratch: &scratch }.run()?;
+        let (params, biases) = (self.params, biases(layers));
+        Attention { heads, batch, dropout, params, biases, qkv, log_sums, context, scratch: &scratch }.run()?;
         ws.give(scratch);
         Ok(())
     }
 
-    fn linear(&self, layers: &[LinearParams], with_bias: bool, input: &Tensor, output: &Tensor) -> Result<()> {
-        Linear { params: self.params, layers, with_bias, input, output }.run()
+    fn linear(&self, layers: &[LinearParams], input: &Tensor, output: &Tensor) -> Result<()> {
+        Linear { params: self.params, layers, input, output }.run()
     }
 
     fn residual_normalize(
@@ -129,4 +135,9 @@ impl Pass<'_> {
         let (params, batch) = (self.params, self.batch);
         ResidualNormalize { params, norm, bias, batch, dropout, residual, sums, output }.run()
     }
+}
+
+/// Where the biases of queries, keys and values lie.
+pub(super) fn biases(layers: &[LinearParams; 3]) -> [Range<usize>; 3] {
+    layers.each_ref().map(|layer| layer.bias.clone())
 }

@@ -104,6 +104,7 @@ impl Slot {
         let ends = self.ends.as_ref().ok_or_else(|| crate::Error::Internal("a slot without memory was used".to_owned()))?;
         Ok(Activations {
             layers,
+            passing: false,
             hidden: view(&ends[0], tokens.start * h, (n, h))?,
             pooled: view(&ends[1], sequences.start * h, (sequences.len(), h))?,
             embeddings: view(&ends[2], sequences.start * h, (sequences.len(), h))?,

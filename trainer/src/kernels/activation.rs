@@ -74,6 +74,30 @@ dispatch! {
 }
 
 #[inline(always)]
+fn in_place_rows<T: Real, const FMA: bool, F: Function>(x: &mut [T], bias: &[T]) {
+    for x in x.chunks_exact_mut(bias.len()) {
+        for i in 0..bias.len() {
+            x[i] = F::both::<T, FMA>(x[i] + bias[i]).0;
+        }
+    }
+}
+
+#[inline(always)]
+fn in_place_body<T: Real, const FMA: bool>(x: &mut [T], bias: &[T], kind: Activation) {
+    match kind {
+        Activation::Gelu => in_place_rows::<T, FMA, Gelu>(x, bias),
+        Activation::GeluTanh => in_place_rows::<T, FMA, GeluTanh>(x, bias),
+        Activation::Relu => in_place_rows::<T, FMA, Relu>(x, bias),
+        Activation::Silu => in_place_rows::<T, FMA, Silu>(x, bias),
+    }
+}
+
+dispatch! {
+    /// x = activation(x + bias), row by row; the bits are those of [`activate`].
+    pub fn activate_in_place<T>(x: &mut [T], bias: &[T], kind: Activation) = in_place_body
+}
+
+#[inline(always)]
 fn backward_rows<T: Real, const FMA: bool, F: Function>(x: &mut [T], d: &mut [T], bias: &[T], bias_sums: &mut [T]) {
     let width = bias.len();
     let bias_sums = &mut bias_sums[..width];
@@ -121,10 +145,13 @@ mod tests {
             };
             let (mut x, mut d) = (points.clone(), vec![1.0; points.len()]);
             let mut bias_sums = vec![0.0; points.len()];
-            activate_backward(&mut x, &mut d, &vec![0.0; points.len()], &mut bias_sums, kind);
             let step = 1e-5;
+            activate_backward(&mut x, &mut d, &vec![0.0; points.len()], &mut bias_sums, kind);
             let (up, down) = (value(step), value(-step));
             assert_eq!(x, value(0.0));
+            let mut in_place = points.clone();
+            activate_in_place(&mut in_place, &vec![step; points.len()], kind);
+            assert_eq!(in_place, value(step));
             assert_eq!(bias_sums, d);
             let mut x32: Vec<f32> = points.iter().map(|&p| p as f32).collect();
             let mut d32 = vec![1.0f32; points.len()];

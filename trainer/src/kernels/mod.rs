@@ -6,10 +6,12 @@
 pub mod activation;
 pub mod layer_norm;
 pub mod matrix;
+mod microkernel;
 pub mod philox;
 pub mod real;
 pub mod rows;
 pub mod softmax;
+pub mod tiles;
 
 use std::sync::OnceLock;
 
@@ -64,8 +66,9 @@ pub fn kernel_path() -> &'static str {
     }
 }
 
-/// Defines `fn name<T: Real>(args)` that runs `body::<T, FMA>(args)` compiled for the machine's path.
-/// Without `<T>` the body is called as it stands, for kernels on integers. The body must be `#[inline(always)]`, or it would be compiled for the baseline.
+/// Defines `fn name<T: Real>(args)` that runs `body::<T, FMA>(args)` compiled for the machine's path. A closure in the body is
+/// compiled for the baseline unless it is inlined.
+/// The body must be `#[inline(always)]`, or it would be compiled for the baseline.
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<T>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$meta])*
@@ -89,30 +92,6 @@ macro_rules! dispatch {
                 }
             }
             $body::<T, false>($($arg),*)
-        }
-    };
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
-        $(#[$meta])*
-        $vis fn $name($($arg: $ty),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
-                fn avx512($($arg: $ty),*) {
-                    $body($($arg),*)
-                }
-                #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
-                fn avx2($($arg: $ty),*) {
-                    $body($($arg),*)
-                }
-                match $crate::kernels::Path::current() {
-                    // SAFETY: this path is returned only where the machine has these features.
-                    $crate::kernels::Path::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::kernels::Path::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::kernels::Path::Baseline => {}
-                }
-            }
-            $body($($arg),*)
         }
     };
 }

@@ -1,9 +1,9 @@
 //! Philox 4x32-10: random bits as a pure function of a counter and a key (Salmon et al., "Parallel Random
 //! Numbers: As Easy as 1, 2, 3", SC 2011), sixteen counters at a time.
 
-use super::dispatch;
+use super::Path;
 
-/// Counters computed together.
+/// Counters of a group.
 const BLOCKS: usize = 16;
 /// 16-bit numbers that one group of counters gives.
 pub const GROUP: usize = BLOCKS * 8;
@@ -39,37 +39,89 @@ pub fn block(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [a, b, c, d]
 }
 
-#[inline(always)]
-fn fill_groups_body(stream: Stream, first_group: u32, out: &mut [u16]) {
+/// Fills `out`, whose length is a multiple of [`GROUP`], with the stream's numbers from group `first_group` on.
+/// Group g comes from the counters 16 g to 16 g + 15: first their words 0, low half first, then their words 1, 2, 3.
+pub fn fill_groups(stream: Stream, first_group: u32, out: &mut [u16]) {
     for (index, numbers) in out.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
         let first = first_group.wrapping_add(index as u32).wrapping_mul(BLOCKS as u32);
-        let mut a: [u32; BLOCKS] = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
-        let [mut b, mut c, mut d] = stream.tail.map(|value| [value; BLOCKS]);
-        let [mut k0, mut k1] = stream.key;
-        for _ in 0..ROUNDS {
-            for lane in 0..BLOCKS {
-                let (high_a, low_a) = multiply(MULTIPLIERS[0], a[lane]);
-                let (high_c, low_c) = multiply(MULTIPLIERS[1], c[lane]);
-                a[lane] = high_c ^ b[lane] ^ k0;
-                b[lane] = low_c;
-                c[lane] = high_a ^ d[lane] ^ k1;
-                d[lane] = low_a;
-            }
-            (k0, k1) = (k0.wrapping_add(KEY_STEPS[0]), k1.wrapping_add(KEY_STEPS[1]));
-        }
-        for (pairs, word) in numbers.as_chunks_mut::<{ 2 * BLOCKS }>().0.iter_mut().zip([a, b, c, d]) {
-            for lane in 0..BLOCKS {
-                pairs[2 * lane] = word[lane] as u16;
-                pairs[2 * lane + 1] = (word[lane] >> 16) as u16;
-            }
+        match Path::current() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: these paths are returned only where the machine has AVX2.
+            Path::Avx512 | Path::Avx2 => unsafe { x86::fill_group(stream, first, numbers) },
+            _ => fill_group(stream, first, numbers),
         }
     }
 }
 
-dispatch! {
-    /// Fills `out`, whose length is a multiple of [`GROUP`], with the stream's numbers from group `first_group` on.
-    /// Group g comes from the counters 16 g to 16 g + 15: first their words 0, low half first, then their words 1, 2, 3.
-    pub fn fill_groups(stream: Stream, first_group: u32, out: &mut [u16]) = fill_groups_body
+/// The numbers of [`BLOCKS`] counters from `first` on.
+fn fill_group(stream: Stream, first: u32, numbers: &mut [u16; GROUP]) {
+    for lane in 0..BLOCKS {
+        let [b, c, d] = stream.tail;
+        let words = block([first.wrapping_add(lane as u32), b, c, d], stream.key);
+        for (pairs, word) in numbers.as_chunks_mut::<{ 2 * BLOCKS }>().0.iter_mut().zip(words) {
+            pairs[2 * lane] = word as u16;
+            pairs[2 * lane + 1] = (word >> 16) as u16;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_mul_epu32,
+        _mm256_permute4x64_epi64, _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_shuffle_ps, _mm256_srli_epi64,
+        _mm256_storeu_si256, _mm256_xor_si256,
+    };
+
+    use super::{BLOCKS, GROUP, KEY_STEPS, MULTIPLIERS, ROUNDS, Stream};
+
+    /// Registers that hold a word of eight counters, each in 64 bits: as wide as its products, so that nothing is shuffled
+    /// between rounds.
+    type Word = [__m256i; 2];
+
+    fn all(value: u32) -> i64 {
+        i64::from(value)
+    }
+
+    /// As [`super::fill_group`].
+    #[target_feature(enable = "avx2")]
+    pub fn fill_group(stream: Stream, first: u32, numbers: &mut [u16; GROUP]) {
+        // a group's first counter is a multiple of its size, so that no lane overflows
+        for half in 0..2 {
+            let words = eight(stream, first + 8 * half);
+            for (word, [low, high]) in words.into_iter().enumerate() {
+                let pairs = _mm256_shuffle_ps::<0b10_00_10_00>(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
+                let in_order = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(pairs));
+                let to: &mut [u16] = &mut numbers[2 * (word * BLOCKS + 8 * half as usize)..][..16];
+                // SAFETY: sixteen numbers are as wide as the register.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), in_order) };
+            }
+        }
+    }
+
+    /// The four words of eight counters from `first` on.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn eight(stream: Stream, first: u32) -> [Word; 4] {
+        let start = _mm256_add_epi64(_mm256_set1_epi64x(all(first)), _mm256_set_epi64x(3, 2, 1, 0));
+        let mut a = [start, _mm256_add_epi64(start, _mm256_set1_epi64x(4))];
+        let [mut b, mut c, mut d] = stream.tail.map(|word| [_mm256_set1_epi64x(all(word)); 2]);
+        let [mut k0, mut k1] = stream.key;
+        let [times_a, times_c] = MULTIPLIERS.map(|value| _mm256_set1_epi64x(all(value)));
+        let low = _mm256_set1_epi64x(all(u32::MAX));
+        for _ in 0..ROUNDS {
+            let keys = [_mm256_set1_epi64x(all(k0)), _mm256_set1_epi64x(all(k1))];
+            for i in 0..2 {
+                let (product_a, product_c) = (_mm256_mul_epu32(a[i], times_a), _mm256_mul_epu32(c[i], times_c));
+                a[i] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64::<32>(product_c), b[i]), keys[0]);
+                c[i] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64::<32>(product_a), d[i]), keys[1]);
+                b[i] = _mm256_and_si256(product_c, low);
+                d[i] = _mm256_and_si256(product_a, low);
+            }
+            (k0, k1) = (k0.wrapping_add(KEY_STEPS[0]), k1.wrapping_add(KEY_STEPS[1]));
+        }
+        [a, b, c, d]
+    }
 }
 
 #[cfg(test)]

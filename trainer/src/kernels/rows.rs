@@ -87,18 +87,6 @@ fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
 }
 
 #[inline(always)]
-fn fill_rows_body<T: Real, const FMA: bool>(rows: &mut [T], row_stride: usize, values: &[T]) {
-    for row in rows.chunks_mut(row_stride) {
-        row[..values.len()].copy_from_slice(values);
-    }
-}
-
-dispatch! {
-    /// Sets the first `values.len()` elements of every row to `values`; rows are `row_stride` apart.
-    pub fn fill_rows<T>(rows: &mut [T], row_stride: usize, values: &[T]) = fill_rows_body
-}
-
-#[inline(always)]
 fn add_column_sums_body<T: Real, const FMA: bool>(sums: &mut [T], rows: &[T], row_stride: usize) {
     let width = sums.len();
     let mut columns = 0;

@@ -18,8 +18,8 @@ pub struct Activate<'a> {
     pub bias: Range<usize>,
     /// Which activation.
     pub kind: Activation,
-    /// [N, ffn], without the bias.
-    pub input: &'a Tensor,
+    /// [N, ffn], without the bias; none if `output` holds it.
+    pub input: Option<&'a Tensor>,
     /// [N, ffn], overwritten.
     pub output: &'a Tensor,
 }
@@ -31,10 +31,14 @@ impl Activate<'_> {
     }
 
     fn cpu<T: Real>(&self) -> Result<()> {
-        let (params, input) = (read(self.params)?, read(self.input)?);
-        let (params, input) = (params.slice::<T>()?, input.slice::<T>()?);
+        let (params, input) = (read(self.params)?, self.input.map(read).transpose()?);
+        let bias = &params.slice::<T>()?[self.bias.clone()];
+        let input = input.as_ref().map(|input| input.slice::<T>()).transpose()?;
         write::<T, _>(self.output, |output| {
-            activation::activate(output, input, &params[self.bias.clone()], self.kind);
+            match input {
+                Some(input) => activation::activate(output, input, bias, self.kind),
+                None => activation::activate_in_place(output, bias, self.kind),
+            }
             Ok(())
         })
     }

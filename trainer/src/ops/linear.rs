@@ -28,14 +28,12 @@ impl LinearParams {
     }
 }
 
-/// output = input W^T (+ b), for several layers of one input side by side.
+/// output = input W^T, for several layers of one input side by side; the next operation adds the biases.
 pub struct Linear<'a> {
     /// The flat parameters.
     pub params: &'a Tensor,
     /// The layers; they share their input.
     pub layers: &'a [LinearParams],
-    /// Whether the biases are added; if not, the next operation does.
-    pub with_bias: bool,
     /// [N, in].
     pub input: &'a Tensor,
     /// [N, sum of out], overwritten.
@@ -56,13 +54,10 @@ impl Linear<'_> {
             let mut column = 0;
             for layer in self.layers {
                 let (width_in, width_out) = (layer.width_in(), layer.width_out());
-                if self.with_bias {
-                    rows::fill_rows(&mut output[column..], width, &params[layer.bias.clone()]);
-                }
                 let x = Mat::new(input, num_tokens, width_in, width_in);
                 let weight = Mat::new(&params[layer.weight.clone()], width_out, width_in, width_in);
                 let out = MatMut::new(&mut output[column..], num_tokens, width_out, width);
-                gemm(out, self.with_bias, T::ONE, x, weight.t());
+                gemm(out, false, T::ONE, x, weight.t());
                 column += width_out;
             }
             Ok(())
