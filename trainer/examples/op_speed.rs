@@ -119,6 +119,7 @@ fn attention(roof: &Roof, batch: &PackedBatch, dropout: Option<Dropout>) -> Done
         biases,
         qkv: &qkv,
         log_sums: &log_sums,
+        context: &context,
         d_context: &context,
         d_qkv: &d_qkv,
         scratch: &backward_scratch,

@@ -93,6 +93,21 @@ pub struct SiteDropout {
 }
 
 impl SiteDropout {
+    /// Philox's key, and the word of its counter that names layer and site.
+    pub(crate) fn counter(&self) -> ([u32; 2], u32) {
+        (self.philox_key, self.layer_and_site)
+    }
+
+    /// An element is kept if its number is at least this.
+    pub(crate) fn threshold(&self) -> u16 {
+        self.threshold
+    }
+
+    /// What kept elements are multiplied by: 1 / (1 - p).
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// The numbers of one sequence's elements, from element 0 on, in rows of at most `max_row`.
     pub fn stream(&self, key: SampleKey, max_row: usize) -> MaskStream {
         assert!(key.column < MAX_COLUMNS, "column {} is beyond the dropout counter", key.column);

@@ -7,7 +7,6 @@ use candle_core::Tensor;
 use super::activations::{Activations, LayerActivations};
 use super::forward::{Pass, biases};
 use super::workspace::{Buffer, Workspace};
-use crate::Result;
 use crate::dropout::Site;
 use crate::model::pooling::PoolingMode;
 use crate::ops::linear::LinearParams;
@@ -15,8 +14,30 @@ use crate::ops::{
     ActivateBackward, AttentionBackward, EmbedBackward, GradPart, LinearBackward, Normalize, PoolBackward,
     ResidualNormalizeBackward, WordRows,
 };
+use crate::{Error, Result};
 
 impl Pass<'_> {
+    /// The whole way back: adds the gradient of the micro-batch to `grad`, laid out as the parameters, always by the same
+    /// operations; `d_embeddings` is [S, h].
+    ///
+    /// # Errors
+    /// The parts do not fit together, or a tensor operation failed; `grad` is then undefined.
+    pub fn backward(&self, acts: Activations, d_embeddings: &Tensor, grad: &Tensor, ws: &mut Workspace) -> Result<()> {
+        let expected = [self.batch.num_sequences(), self.encoder.config.hidden_size];
+        if d_embeddings.dims() != expected || acts.pooled.dims() != expected || grad.dims() != self.params.dims() {
+            return Err(Error::Internal("the backward's parts are of different micro-batches or models".to_owned()));
+        }
+        if self.batch.num_sequences() == 0 {
+            return Ok(());
+        }
+        let acts = Activations { embeddings: d_embeddings.clone(), ..acts };
+        self.pool_backward(&acts, ws)?;
+        for index in (0..self.encoder.config.num_hidden_layers).rev() {
+            self.layer_backward(index, &acts, GradPart::whole(grad), ws)?;
+        }
+        self.embed_backward(&acts, &WordRows::All, GradPart::whole(grad))
+    }
+
     /// Begins the way back: the embeddings' gradient, which `acts` holds in their place, becomes that of the hidden states.
     ///
     /// # Errors
@@ -25,13 +46,14 @@ impl Pass<'_> {
         let Activations { layers, hidden: d_hidden, pooled, embeddings: d_embeddings, .. } = acts;
         let pooling = self.encoder.pooling;
         let hidden = match pooling.mode {
-            PoolingMode::Max => Some(ws.take(d_hidden.dims2()?, self.params)?),
+            PoolingMode::Max => Some(ws.take(d_hidden.dims2()?, d_hidden)?),
             PoolingMode::Cls | PoolingMode::Mean => None,
         };
         if let Some(hidden) = &hidden {
             self.layer_output(layers.len(), layers.last(), hidden)?;
         }
-        PoolBackward { pooling, batch: self.batch, hidden: hidden.as_deref(), pooled, d_embeddings, d_hidden }.run()?;
+        let operation = PoolBackward { pooling, batch: self.batch, hidden: hidden.as_deref(), pooled, d_embeddings, d_hidden };
+        self.run(&operation, PoolBackward::run)?;
         hidden.into_iter().for_each(|hidden| ws.give(hidden));
         Ok(())
     }
@@ -50,8 +72,8 @@ impl Pass<'_> {
         let d_qkv = self.attention_backward(index, kept, ws)?;
         self.layer_output(index, below, &input)?;
         let qkv = self.linear_backward(&self.encoder.params.layers[index].qkv, &d_qkv);
-        qkv.params(&input, grad, true)?;
-        qkv.input(d, true)?;
+        self.linear_params(&qkv, &input, grad, true)?;
+        self.linear_input(&qkv, d, true)?;
         ws.give(d_qkv);
         ws.give(input);
         Ok(())
@@ -64,7 +86,8 @@ impl Pass<'_> {
     pub fn embed_backward(&self, acts: &Activations, word_rows: &WordRows, grad: GradPart<'_>) -> Result<()> {
         let (params, batch, embedding) = (self.params, self.batch, &self.encoder.params.embedding);
         let (dropout, pad_token_id) = (self.site(0, Site::Embeddings), self.encoder.config.pad_token_id);
-        EmbedBackward { params, embedding, batch, dropout, pad_token_id, d: &acts.hidden, word_rows, grad }.run()
+        let operation = EmbedBackward { params, embedding, batch, dropout, pad_token_id, d: &acts.hidden, word_rows, grad };
+        self.run(&operation, EmbedBackward::run)
     }
 
     /// The output of the layer below `index`, made again from its activations; that of the embeddings where there is none.
@@ -73,7 +96,7 @@ impl Pass<'_> {
             None => self.embed_into(output),
             Some(below) => {
                 let norm = &self.encoder.params.layers[index - 1].output_norm;
-                Normalize { params: self.params, norm, input: &below.output_sum, output }.run()
+                self.run(&Normalize { params: self.params, norm, input: &below.output_sum, output }, Normalize::run)
             }
         }
     }
@@ -91,7 +114,7 @@ impl Pass<'_> {
         let Pass { encoder, params, batch, .. } = *self;
         let layer = &encoder.params.layers[index];
         let d_projected = ws.take(d.dims2()?, d)?;
-        ResidualNormalizeBackward {
+        let operation = ResidualNormalizeBackward {
             params,
             norm: &layer.output_norm,
             bias: layer.output.bias.clone(),
@@ -101,21 +124,23 @@ impl Pass<'_> {
             d,
             d_projected: &d_projected,
             grad,
-        }
-        .run()?;
+        };
+        self.run(&operation, ResidualNormalizeBackward::run)?;
 
         let d_intermediate = ws.take(acts.intermediate.dims2()?, d)?;
         let output = self.linear_backward(slice::from_ref(&layer.output), &d_projected);
-        output.input(&d_intermediate, false)?;
+        self.linear_input(&output, &d_intermediate, false)?;
         let (bias, kind) = (layer.intermediate.bias.clone(), encoder.config.hidden_act);
         // The saved input of the activation turns into its output, which the next gradient needs.
-        ActivateBackward { params, bias, kind, input: &acts.intermediate, d: &d_intermediate, grad }.run()?;
-        output.params(&acts.intermediate, grad, false)?;
+        let activate = ActivateBackward { params, bias, kind, input: &acts.intermediate, d: &d_intermediate, grad };
+        self.run(&activate, ActivateBackward::run)?;
+        self.linear_params(&output, &acts.intermediate, grad, false)?;
 
-        Normalize { params, norm: &layer.attention_norm, input: &acts.attention_sum, output: normed }.run()?;
+        let normalize = Normalize { params, norm: &layer.attention_norm, input: &acts.attention_sum, output: normed };
+        self.run(&normalize, Normalize::run)?;
         let intermediate = self.linear_backward(slice::from_ref(&layer.intermediate), &d_intermediate);
-        intermediate.params(normed, grad, false)?;
-        intermediate.input(d, true)?;
+        self.linear_params(&intermediate, normed, grad, false)?;
+        self.linear_input(&intermediate, d, true)?;
         ws.give(d_projected);
         ws.give(d_intermediate);
         Ok(())
@@ -134,7 +159,7 @@ impl Pass<'_> {
         let Pass { encoder, params, batch, .. } = *self;
         let layer = &encoder.params.layers[index];
         let d_projected = ws.take(d.dims2()?, d)?;
-        ResidualNormalizeBackward {
+        let operation = ResidualNormalizeBackward {
             params,
             norm: &layer.attention_norm,
             bias: layer.attention_output.bias.clone(),
@@ -144,11 +169,11 @@ impl Pass<'_> {
             d,
             d_projected: &d_projected,
             grad,
-        }
-        .run()?;
+        };
+        self.run(&operation, ResidualNormalizeBackward::run)?;
         let output = self.linear_backward(slice::from_ref(&layer.attention_output), &d_projected);
-        output.params(&acts.context, grad, false)?;
-        output.input(&acts.attention_sum, false)?;
+        self.linear_params(&output, &acts.context, grad, false)?;
+        self.linear_input(&output, &acts.attention_sum, false)?;
         ws.give(d_projected);
         Ok(())
     }
@@ -156,10 +181,10 @@ impl Pass<'_> {
     /// The gradient of queries, keys and values, [N, 3h].
     fn attention_backward(&self, index: usize, acts: &LayerActivations, ws: &mut Workspace) -> Result<Buffer> {
         let Pass { encoder, batch, params, .. } = *self;
-        let d_qkv = ws.take(acts.qkv.dims2()?, params)?;
+        let d_qkv = ws.take(acts.qkv.dims2()?, &acts.qkv)?;
         let heads = encoder.heads();
-        let scratch = ws.take(heads.backward_scratch_shape(batch), params)?;
-        AttentionBackward {
+        let scratch = ws.take(heads.backward_scratch_shape(batch), &acts.qkv)?;
+        let operation = AttentionBackward {
             heads,
             batch,
             dropout: self.site(index, Site::AttentionProbabilities),
@@ -167,11 +192,12 @@ impl Pass<'_> {
             biases: biases(&encoder.params.layers[index].qkv),
             qkv: &acts.qkv,
             log_sums: &acts.log_sums,
+            context: &acts.context,
             d_context: &acts.attention_sum,
             d_qkv: &d_qkv,
             scratch: &scratch,
-        }
-        .run()?;
+        };
+        self.run(&operation, AttentionBackward::run)?;
         ws.give(scratch);
         Ok(d_qkv)
     }
@@ -181,5 +207,19 @@ impl Pass<'_> {
         Self: 'a,
     {
         LinearBackward { params: self.params, layers, d_output }
+    }
+
+    fn linear_input(&self, linear: &LinearBackward<'_>, d_input: &Tensor, accumulate: bool) -> Result<()> {
+        match &self.place {
+            None => linear.input(d_input, accumulate),
+            Some(place) => linear.launch_input(place, d_input, accumulate),
+        }
+    }
+
+    fn linear_params(&self, linear: &LinearBackward<'_>, input: &Tensor, grad: GradPart<'_>, with_bias: bool) -> Result<()> {
+        match &self.place {
+            None => linear.params(input, grad, with_bias),
+            Some(place) => linear.launch_params(place, input, grad, with_bias),
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::activations::{Activations, LayerActivations};
 use super::workspace::Workspace;
 use crate::Result;
 use crate::dropout::{Dropout, Site, SiteDropout};
+use crate::gpu::{OnGpu, Place};
 use crate::ops::linear::LinearParams;
 use crate::ops::{Activate, Attention, Embed, Linear, NormParams, Pool, ResidualNormalize};
 use crate::packed::PackedBatch;
@@ -21,9 +22,31 @@ pub struct Pass<'a> {
     pub(super) params: &'a Tensor,
     pub(super) batch: &'a PackedBatch,
     pub(super) dropout: Option<&'a Dropout>,
+    /// Where it runs, if not on the CPU.
+    pub(super) place: Option<Place<'a>>,
+}
+
+impl<'a> Pass<'a> {
+    /// Lets it run on a GPU, which has the parameters and the batch; activations are bf16 there.
+    pub fn on(self, place: Place<'a>) -> Self {
+        Self { place: Some(place), ..self }
+    }
 }
 
 impl Pass<'_> {
+    /// Runs an operation where the pass does.
+    pub(super) fn run<O: OnGpu>(&self, operation: &O, on_cpu: impl FnOnce(&O) -> Result<()>) -> Result<()> {
+        match &self.place {
+            None => on_cpu(operation),
+            Some(place) => operation.launch(place),
+        }
+    }
+
+    /// A tensor of the type and device that activations have.
+    pub(super) fn like(&self) -> &Tensor {
+        self.place.map_or(self.params, |place| place.gpu.like())
+    }
+
     /// Room for its activations in the workspace's own memory, of all layers with `keep`; the next call takes it back.
     ///
     /// # Errors
@@ -32,7 +55,7 @@ impl Pass<'_> {
         let num_layers = self.encoder.config.num_hidden_layers;
         let (slot, num_layers) = if keep { (&mut ws.full, num_layers) } else { (&mut ws.single, 1) };
         let (num_tokens, num_sequences) = (self.batch.num_tokens(), self.batch.num_sequences());
-        slot.reserve(self.encoder, num_layers, num_tokens, num_sequences, self.params)?;
+        slot.reserve(self.encoder, num_layers, num_tokens, num_sequences, self.like())?;
         let activations = slot.activations(self.encoder, 0..num_tokens, 0..num_sequences)?;
         Ok(if keep { activations } else { activations.pass() })
     }
@@ -73,11 +96,12 @@ impl Pass<'_> {
         self.linear(slice::from_ref(&layer.intermediate), &normed, &kept.intermediate)?;
         let (bias, kind) = (layer.intermediate.bias.clone(), self.encoder.config.hidden_act);
         if acts.passing {
-            Activate { params: self.params, bias, kind, input: None, output: &kept.intermediate }.run()?;
+            self.run(&Activate { params: self.params, bias, kind, input: None, output: &kept.intermediate }, Activate::run)?;
             self.linear(slice::from_ref(&layer.output), &kept.intermediate, &kept.output_sum)?;
         } else {
             let activated = ws.take(kept.intermediate.dims2()?, hidden)?;
-            Activate { params: self.params, bias, kind, input: Some(&kept.intermediate), output: &activated }.run()?;
+            let input = Some(&kept.intermediate);
+            self.run(&Activate { params: self.params, bias, kind, input, output: &activated }, Activate::run)?;
             self.linear(slice::from_ref(&layer.output), &activated, &kept.output_sum)?;
             ws.give(activated);
         }
@@ -93,7 +117,7 @@ impl Pass<'_> {
     /// A tensor operation failed.
     pub fn pool(&self, acts: &Activations) -> Result<()> {
         let Activations { hidden, pooled, embeddings, .. } = acts;
-        Pool { pooling: self.encoder.pooling, batch: self.batch, hidden, pooled, embeddings }.run()
+        self.run(&Pool { pooling: self.encoder.pooling, batch: self.batch, hidden, pooled, embeddings }, Pool::run)
     }
 
     pub(super) fn site(&self, layer: usize, site: Site) -> Option<SiteDropout> {
@@ -102,7 +126,8 @@ impl Pass<'_> {
 
     pub(super) fn embed_into(&self, hidden: &Tensor) -> Result<()> {
         let (params, embedding) = (self.params, &self.encoder.params.embedding);
-        Embed { params, embedding, batch: self.batch, dropout: self.site(0, Site::Embeddings), output: hidden }.run()
+        let dropout = self.site(0, Site::Embeddings);
+        self.run(&Embed { params, embedding, batch: self.batch, dropout, output: hidden }, Embed::run)
     }
 
     /// Queries, keys and values; log-sum-exps; context.
@@ -114,13 +139,14 @@ impl Pass<'_> {
         let scratch = ws.take(heads.scratch_shape(batch), hidden)?;
         let dropout = self.site(index, Site::AttentionProbabilities);
         let (params, biases) = (self.params, biases(layers));
-        Attention { heads, batch, dropout, params, biases, qkv, log_sums, context, scratch: &scratch }.run()?;
+        let attention = Attention { heads, batch, dropout, params, biases, qkv, log_sums, context, scratch: &scratch };
+        self.run(&attention, Attention::run)?;
         ws.give(scratch);
         Ok(())
     }
 
     fn linear(&self, layers: &[LinearParams], input: &Tensor, output: &Tensor) -> Result<()> {
-        Linear { params: self.params, layers, input, output }.run()
+        self.run(&Linear { params: self.params, layers, input, output }, Linear::run)
     }
 
     fn residual_normalize(
@@ -133,7 +159,8 @@ impl Pass<'_> {
         output: &Tensor,
     ) -> Result<()> {
         let (params, batch) = (self.params, self.batch);
-        ResidualNormalize { params, norm, bias, batch, dropout, residual, sums, output }.run()
+        let operation = ResidualNormalize { params, norm, bias, batch, dropout, residual, sums, output };
+        self.run(&operation, ResidualNormalize::run)
     }
 }
 

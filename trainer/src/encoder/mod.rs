@@ -28,7 +28,6 @@ use crate::model::config::BertConfig;
 use crate::model::layout::ParamLayout;
 use crate::model::pooling::Pooling;
 use crate::ops::attention::Heads;
-use crate::ops::{GradPart, WordRows};
 use crate::packed::PackedBatch;
 use crate::{Error, Result};
 use params::EncoderParams;
@@ -100,7 +99,7 @@ impl Encoder {
     /// The batch is broken or does not suit the model.
     pub fn pass<'a>(&'a self, params: &'a Tensor, batch: &'a PackedBatch, dropout: Option<&'a Dropout>) -> Result<Pass<'a>> {
         self.check(params, batch, dropout)?;
-        Ok(Pass { encoder: self, params, batch, dropout })
+        Ok(Pass { encoder: self, params, batch, dropout, place: None })
     }
 
     /// The embeddings [S, h] of a batch, in the parameters' type; with `keep`, also what [`Self::backward`] needs, in the
@@ -141,20 +140,7 @@ impl Encoder {
         grad: &Tensor,
         ws: &mut Workspace,
     ) -> Result<()> {
-        let pass = self.pass(params, batch, dropout)?;
-        let expected = [batch.num_sequences(), self.config.hidden_size];
-        if d_embeddings.dims() != expected || acts.pooled.dims() != expected || grad.dims() != params.dims() {
-            return Err(Error::Internal("the backward's parts are of different micro-batches or models".to_owned()));
-        }
-        if batch.num_sequences() == 0 {
-            return Ok(());
-        }
-        let acts = Activations { embeddings: d_embeddings.clone(), ..acts };
-        pass.pool_backward(&acts, ws)?;
-        for index in (0..self.config.num_hidden_layers).rev() {
-            pass.layer_backward(index, &acts, GradPart::whole(grad), ws)?;
-        }
-        pass.embed_backward(&acts, &WordRows::All, GradPart::whole(grad))
+        self.pass(params, batch, dropout)?.backward(acts, d_embeddings, grad, ws)
     }
 
     pub(crate) fn heads(&self) -> Heads {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 use super::Encoder;
 use super::activations::{Activations, LayerActivations};
@@ -30,6 +30,11 @@ const MAPPED: usize = (1 << 20) + 1024;
 /// The elements to ask for where so many are needed.
 fn roomy(len: usize) -> usize {
     if len < LEAST_MAPPED { len } else { len.max(MAPPED) }
+}
+
+/// The type of log-sum-exps and of vectors of whole sequences, where activations have this one.
+fn wide(narrow: DType) -> DType {
+    if narrow == DType::BF16 { DType::F32 } else { narrow }
 }
 
 impl Slot {
@@ -67,14 +72,17 @@ impl Slot {
         // a leaf of the next steps may be somewhat longer
         self.tokens = capacity((tokens + tokens / 2).max(self.tokens));
         self.sequences = capacity(sequences.max(self.sequences));
-        let zeros = |len: usize| Tensor::zeros(roomy(len), like.dtype(), like.device());
-        let widths = encoder.activation_widths();
+        let zeros = |len: usize, dtype: DType| Tensor::zeros(roomy(len), dtype, like.device());
+        let (narrow, wide) = (like.dtype(), wide(like.dtype()));
         for _ in 0..num_layers {
-            let [a, b, c, d, e, f] = widths.map(|width| zeros(self.tokens * width));
-            self.layers.push([a?, b?, c?, d?, e?, f?]);
+            let [qkv, heads, context, attention, ffn, output] = encoder.activation_widths().map(|width| self.tokens * width);
+            let [qkv, context, attention] = [qkv, context, attention].map(|len| zeros(len, narrow));
+            let (log_sums, ffn, output) = (zeros(heads, wide)?, zeros(ffn, narrow)?, zeros(output, narrow)?);
+            self.layers.push([qkv?, log_sums, context?, attention?, ffn, output]);
         }
         let h = encoder.config().hidden_size;
-        self.ends = Some([zeros(self.tokens * h)?, zeros(self.sequences * h)?, zeros(self.sequences * h)?]);
+        let [pooled, embeddings] = [(); 2].map(|()| zeros(self.sequences * h, wide));
+        self.ends = Some([zeros(self.tokens * h, narrow)?, pooled?, embeddings?]);
         Ok(())
     }
 

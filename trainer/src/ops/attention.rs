@@ -211,6 +211,8 @@ pub struct AttentionBackward<'a> {
     pub qkv: &'a Tensor,
     /// [heads, N], from the forward.
     pub log_sums: &'a Tensor,
+    /// [N, h], from the forward; a CPU makes what it needs of it again.
+    pub context: &'a Tensor,
     /// [N, h].
     pub d_context: &'a Tensor,
     /// [N, 3h], overwritten.

@@ -57,6 +57,13 @@ impl AdamW {
 }
 
 impl Update {
+    /// The scalars of entries that decay, in the order in which the GPU's kernel has them: 1 - lr decay, 1 - beta1, beta2,
+    /// 1 - beta2, root of 1 - beta2^t, eps, lr / (1 - beta1^t).
+    pub(crate) fn scalars(&self) -> [f32; 7] {
+        let Scalars { keep, rise1, beta2, rise2, root_bc2, eps, step_size, grad_scale: _ } = self.decayed;
+        [keep, rise1, beta2, rise2, root_bc2, eps, step_size]
+    }
+
     /// Updates some elements; no gradient is one of zeros. All slices are of one length.
     pub fn apply(&self, decay: bool, params: &mut [f32], grad: Option<&[f32]>, m: &mut [f32], v: &mut [f32]) {
         let lens = [params.len(), grad.map_or(m.len(), <[f32]>::len), m.len(), v.len()];

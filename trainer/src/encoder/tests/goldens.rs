@@ -27,16 +27,16 @@ fn tensors(path: PathBuf) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(path, &Device::Cpu).unwrap()
 }
 
-struct Golden {
-    encoder: Encoder,
-    params: Tensor,
+pub(super) struct Golden {
+    pub(super) encoder: Encoder,
+    pub(super) params: Tensor,
     /// Anchors, then positives.
-    batch: PackedBatch,
-    figures: Value,
-    tensors: HashMap<String, Tensor>,
+    pub(super) batch: PackedBatch,
+    pub(super) figures: Value,
+    pub(super) tensors: HashMap<String, Tensor>,
 }
 
-fn golden(dtype: DType) -> Option<Golden> {
+pub(super) fn golden(dtype: DType) -> Option<Golden> {
     let (folder, model) = folders()?;
     let config = BertConfig::read(&model.join("config.json")).unwrap();
     let encoder = encoder(config, pooling(PoolingMode::Mean, true));
@@ -64,7 +64,7 @@ fn golden(dtype: DType) -> Option<Golden> {
 
 /// The loss of the 8 pairs and its gradient in their embeddings, by autograd in f64: the sum over dims of the mean over
 /// anchors of logsumexp(20 cos) - 20 cos_own.
-fn loss_gradient(embeddings: &Tensor, dims: &[usize]) -> (f64, Tensor) {
+pub(super) fn loss_gradient(embeddings: &Tensor, dims: &[usize]) -> (f64, Tensor) {
     let all = candle_core::Var::from_tensor(&embeddings.to_dtype(DType::F64).unwrap()).unwrap();
     let pairs = all.dims()[0] / 2;
     let mut total = Tensor::zeros((), DType::F64, &Device::Cpu).unwrap();

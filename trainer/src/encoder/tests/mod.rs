@@ -3,6 +3,7 @@
 mod finite_differences;
 mod goldens;
 mod invariance;
+mod on_gpu;
 mod oracle;
 
 use candle_core::{DType, Device, Tensor};

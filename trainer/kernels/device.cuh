@@ -1,0 +1,211 @@
+// What every kernel file begins with: bf16, warps, counter-based dropout. It compiles for a GPU by nvcc, and for the host by a
+// C++ compiler after emulator.hpp, which gives the same names their meaning on a CPU.
+//
+// N tokens, S sequences, h the hidden width. Stored values are bf16, and all arithmetic is f32.
+#pragma once
+
+#ifdef __CUDACC__
+#define KERNEL extern "C" __global__ void
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) char dynamic_shared_bytes[]; type* name = reinterpret_cast<type*>(dynamic_shared_bytes)
+#endif
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define WARP 32u
+#define ALL_LANES 0xffffffffu
+
+// ---- bf16 ----------------------------------------------------------------------------------------------------------------
+
+// Two neighbours, as loads, stores and tensor cores take them: the first in the low half.
+typedef u32 bf16x2;
+
+struct bf16 {
+    u16 bits;
+};
+
+__device__ __forceinline__ float wide(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }
+__device__ __forceinline__ float low(bf16x2 pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high(bf16x2 pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+// To the nearest, ties to even; a NaN stays one.
+__device__ __forceinline__ u32 narrow_bits(float x) {
+    u32 bits = __float_as_uint(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fffu;
+    return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+}
+
+__device__ __forceinline__ bf16x2 narrow2(float first, float second) {
+#if defined(__CUDA_ARCH__)
+    bf16x2 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    return narrow_bits(first) | (narrow_bits(second) << 16);
+#endif
+}
+
+__device__ __forceinline__ bf16 narrow(float x) {
+    bf16 out;
+    out.bits = u16(narrow2(x, 0.0f) & 0xffffu);
+    return out;
+}
+
+// ---- warps ---------------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ float warp_sum(float x) {
+    for (u32 distance = WARP / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(ALL_LANES, x, distance);
+    return x;
+}
+
+// ---- tensor cores --------------------------------------------------------------------------------------------------------
+
+#ifdef __CUDACC__
+// sums[16, 8] += left[16, 16] right[16, 8], each spread over the warp as PTX has it for mma.m16n8k16.
+__device__ __forceinline__ void mma_m16n8k16(float* sums, const u32* left, u32 right0, u32 right1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+}
+#endif
+
+// ---- dropout -------------------------------------------------------------------------------------------------------------
+// The numbers are those of the CPU: element e of a sequence lies in group e / 128; within it, word w = e % 128 / 32 of the counter
+// 16 * group + e % 32 / 2, low half first.
+
+struct Dropout {
+    u32 key0, key1;
+    u32 layer_and_site;
+    u32 threshold;  // an element is kept if its number is at least this; 0 where nothing is dropped
+    float scale;    // what kept elements are multiplied by
+};
+
+// Which text a sequence is: the last words of its counters.
+struct SampleKey {
+    u32 sample_low, sample_high, column;
+};
+
+struct Words {
+    u32 word[4];
+};
+
+// Philox 4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
+__device__ __forceinline__ Words philox(u32 counter, SampleKey key, Dropout dropout) {
+    u32 a = counter, b = key.sample_low, c = key.sample_high, d = key.column << 20 | dropout.layer_and_site;
+    u32 k0 = dropout.key0, k1 = dropout.key1;
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        u32 high_a = __umulhi(0xD2511F53u, a), low_a = 0xD2511F53u * a;
+        u32 high_c = __umulhi(0xCD9E8D57u, c), low_c = 0xCD9E8D57u * c;
+        a = high_c ^ b ^ k0;
+        b = low_c;
+        c = high_a ^ d ^ k1;
+        d = low_a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    Words words = {{a, b, c, d}};
+    return words;
+}
+
+// What element `element` of a sequence is multiplied by.
+__device__ __forceinline__ float keep_one(u64 element, SampleKey key, Dropout dropout) {
+    u32 within = u32(element) % 128u;
+    Words words = philox(u32(element / 128u) * 16u + within % 32u / 2u, key, dropout);
+    u32 number = (words.word[within / 32u] >> (16u * (within % 2u))) & 0xffffu;
+    return number >= dropout.threshold ? dropout.scale : 0.0f;
+}
+
+// ---- rows ----------------------------------------------------------------------------------------------------------------
+// A warp holds a row of at most MAX_WIDTH features (a multiple of 256), an even number of them: thread `lane` holds pairs (0 <= p < ROW_PAIRS) of neighbours, the
+// first of them at feature_of(p, lane). This is the order of dropout's numbers: four pairs come of one counter.
+
+#ifndef MAX_WIDTH
+#define MAX_WIDTH 1024u
+#endif
+#define ROW_PAIRS (MAX_WIDTH / 64u)
+
+__device__ __forceinline__ u32 feature_of(u32 pair, u32 lane) {
+    return pair / 4u * 256u + lane / 16u * 128u + pair % 4u * 32u + lane % 16u * 2u;
+}
+
+struct Row {
+    float x[2 * ROW_PAIRS];
+};
+
+__device__ __forceinline__ Row load_row(const bf16* from, u32 h, u32 lane) {
+    Row row;
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        u32 feature = feature_of(p, lane);
+        bf16x2 pair = feature < h ? *reinterpret_cast<const bf16x2*>(from + feature) : 0u;
+        row.x[2 * p] = low(pair);
+        row.x[2 * p + 1] = high(pair);
+    }
+    return row;
+}
+
+__device__ __forceinline__ void store_row(bf16* to, const Row& row, u32 h, u32 lane) {
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        u32 feature = feature_of(p, lane);
+        if (feature < h) *reinterpret_cast<bf16x2*>(to + feature) = narrow2(row.x[2 * p], row.x[2 * p + 1]);
+    }
+}
+
+__device__ __forceinline__ Row load_vector(const float* from, u32 h, u32 lane) {
+    Row row;
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        u32 feature = feature_of(p, lane);
+        row.x[2 * p] = feature < h ? from[feature] : 0.0f;
+        row.x[2 * p + 1] = feature < h ? from[feature + 1] : 0.0f;
+    }
+    return row;
+}
+
+// Rounds a row as storing does.
+__device__ __forceinline__ void round_row(Row& row) {
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        bf16x2 pair = narrow2(row.x[2 * p], row.x[2 * p + 1]);
+        row.x[2 * p] = low(pair);
+        row.x[2 * p + 1] = high(pair);
+    }
+}
+
+// Drops and scales token `token` of a sequence.
+__device__ __forceinline__ void drop_row(Row& row, u32 token, u32 h, u32 lane, SampleKey key, Dropout dropout) {
+    if (dropout.threshold == 0u) return;
+    if (h % 128u == 0u) {
+#pragma unroll
+        for (u32 chunk = 0; chunk < ROW_PAIRS / 4u; chunk++) {
+            if (feature_of(4u * chunk, lane) >= h) break;
+            u32 group = token * (h / 128u) + chunk * 2u + lane / 16u;
+            Words words = philox(group * 16u + lane % 16u, key, dropout);
+#pragma unroll
+            for (u32 w = 0; w < 4u; w++) {
+                float* pair = row.x + 2u * (4u * chunk + w);
+                pair[0] = (words.word[w] & 0xffffu) >= dropout.threshold ? pair[0] * dropout.scale : 0.0f;
+                pair[1] = (words.word[w] >> 16) >= dropout.threshold ? pair[1] * dropout.scale : 0.0f;
+            }
+        }
+    } else {
+#pragma unroll
+        for (u32 p = 0; p < ROW_PAIRS; p++) {
+            u32 feature = feature_of(p, lane);
+            if (feature >= h) continue;
+            row.x[2 * p] *= keep_one(u64(token) * h + feature, key, dropout);
+            row.x[2 * p + 1] *= keep_one(u64(token) * h + feature + 1, key, dropout);
+        }
+    }
+}
+
+// Where tokens stand: in which sequence, at which position of it; and which texts the sequences are.
+struct Places {
+    const u32* sequence;
+    const u32* position;
+    const SampleKey* keys;
+};

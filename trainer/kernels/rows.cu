@@ -1,0 +1,227 @@
+// Embeddings, residual sums and LayerNorm: a warp a row. Sums over tokens, for the gradients of vectors, are made in two steps: every
+// block sums the rows that it goes through, and `add_partials` adds the blocks up in order. So they are the same at every run.
+#include "device.cuh"
+
+struct Moments {
+    float mean, inverse_deviation;
+};
+
+__device__ __forceinline__ Moments moments(const Row& row, u32 h, u32 lane, float eps) {
+    float sum = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) sum += row.x[i];
+    float mean = warp_sum(sum) / float(h);
+    float squares = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) {
+        float centred = feature_of(i / 2u, lane) < h ? row.x[i] - mean : 0.0f;
+        squares += centred * centred;
+    }
+    Moments out = {mean, rsqrtf(warp_sum(squares) / float(h) + eps)};
+    return out;
+}
+
+__device__ __forceinline__ void normalize_row(Row& row, const float* gamma, const float* beta, u32 h, u32 lane, float eps) {
+    Moments m = moments(row, h, lane, eps);
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        u32 feature = feature_of(p, lane);
+        if (feature >= h) continue;
+        for (u32 i = 0; i < 2u; i++) {
+            float* x = row.x + 2u * p + i;
+            *x = (*x - m.mean) * m.inverse_deviation * gamma[feature + i] + beta[feature + i];
+        }
+    }
+}
+
+// The gradient of a LayerNorm's input from that of its output, `d`; the sums over tokens grow by this row's share.
+__device__ __forceinline__ void normalize_row_backward(
+    Row& d, const Row& x, const float* gamma, Row& gamma_sums, Row& beta_sums, u32 h, u32 lane, float eps) {
+    Moments m = moments(x, h, lane, eps);
+    float along = 0.0f, total = 0.0f;
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        u32 feature = feature_of(p, lane);
+        if (feature >= h) continue;
+        for (u32 i = 0; i < 2u; i++) {
+            u32 at = 2u * p + i;
+            float unit = (x.x[at] - m.mean) * m.inverse_deviation;
+            gamma_sums.x[at] += d.x[at] * unit;
+            beta_sums.x[at] += d.x[at];
+            d.x[at] *= gamma[feature + i];
+            along += d.x[at] * unit;
+            total += d.x[at];
+        }
+    }
+    along = warp_sum(along) / float(h);
+    total = warp_sum(total) / float(h);
+#pragma unroll
+    for (u32 p = 0; p < ROW_PAIRS; p++) {
+        if (feature_of(p, lane) >= h) continue;
+        for (u32 i = 0; i < 2u; i++) {
+            u32 at = 2u * p + i;
+            float unit = (x.x[at] - m.mean) * m.inverse_deviation;
+            d.x[at] = (d.x[at] - total - unit * along) * m.inverse_deviation;
+        }
+    }
+}
+
+// A block's warps add up their sums in order, and the first one writes them to the block's row of `partials`.
+__device__ __forceinline__ void store_sums(float* partials, const Row& sums, u32 h, u32 lane, u32 warp, u32 num_warps, float* shared) {
+    for (u32 turn = 0; turn < num_warps; turn++) {
+        if (turn == warp) {
+#pragma unroll
+            for (u32 p = 0; p < ROW_PAIRS; p++) {
+                u32 feature = feature_of(p, lane);
+                if (feature >= h) continue;
+                for (u32 i = 0; i < 2u; i++) {
+                    float before = turn == 0u ? 0.0f : shared[feature + i];
+                    shared[feature + i] = before + sums.x[2u * p + i];
+                }
+            }
+        }
+        __syncthreads();
+    }
+    for (u32 i = threadIdx.x; i < h; i += blockDim.x) partials[i] = shared[i];
+    __syncthreads();
+}
+
+// ---- embeddings ----------------------------------------------------------------------------------------------------------
+
+struct Tables {
+    const float* words;
+    const float* positions;
+    const float* types;
+    const u32* ids;
+    const u32* type_ids;
+};
+
+__device__ __forceinline__ Row embedded(Tables tables, Places places, u32 token, u32 h, u32 lane) {
+    Row row = load_vector(tables.words + u64(tables.ids[token]) * h, h, lane);
+    Row kind = load_vector(tables.types + u64(tables.type_ids[token]) * h, h, lane);
+    Row position = load_vector(tables.positions + u64(places.position[token]) * h, h, lane);
+#pragma unroll
+    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) row.x[i] = row.x[i] + kind.x[i] + position.x[i];
+    return row;
+}
+
+// output = dropout(LayerNorm(word + type + position))
+KERNEL embed(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) {
+    u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (token >= n) return;
+    Row row = embedded(tables, places, token, h, lane);
+    normalize_row(row, gamma, beta, h, lane, eps);
+    drop_row(row, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
+    store_row(output + u64(token) * h, row, h, lane);
+}
+
+// `d` goes from the output's gradient to that of the sum of the three rows; partials is [2, blocks, h].
+KERNEL embed_backward(
+    bf16* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
+    DYNAMIC_SHARED(float, shared);
+    u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
+    Row gamma_sums = {}, beta_sums = {};
+    for (u32 token = blockIdx.x * num_warps + warp; token < n; token += gridDim.x * num_warps) {
+        Row x = embedded(tables, places, token, h, lane);
+        Row grad = load_row(d + u64(token) * h, h, lane);
+        drop_row(grad, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
+        normalize_row_backward(grad, x, gamma, gamma_sums, beta_sums, h, lane, eps);
+        store_row(d + u64(token) * h, grad, h, lane);
+    }
+    store_sums(partials + u64(blockIdx.x) * h, gamma_sums, h, lane, warp, num_warps, shared);
+    store_sums(partials + u64(gridDim.x + blockIdx.x) * h, beta_sums, h, lane, warp, num_warps, shared);
+}
+
+// A run of tokens whose gradients go to one row of a table; no run is long, so that a frequent word holds nobody up.
+struct Run {
+    u32 row, begin, end;
+};
+
+// table_grad[run.row] += the sum of d over the tokens order[run.begin .. run.end]
+KERNEL scatter_rows(float* table_grad, const bf16* d, const u32* order, const Run* runs, u32 h) {
+    Run run = runs[blockIdx.x];
+    for (u32 feature = threadIdx.x; feature < h; feature += blockDim.x) {
+        float sum = 0.0f;
+        for (u32 i = run.begin; i < run.end; i++) sum += wide(d[u64(order[i]) * h + feature]);
+        atomicAdd(table_grad + u64(run.row) * h + feature, sum);
+    }
+}
+
+// ---- residual sums and LayerNorm -----------------------------------------------------------------------------------------
+
+// output = LayerNorm(input)
+KERNEL normalize(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) {
+    u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (token >= n) return;
+    Row row = load_row(input + u64(token) * h, h, lane);
+    normalize_row(row, gamma, beta, h, lane, eps);
+    store_row(output + u64(token) * h, row, h, lane);
+}
+
+// sums = residual + dropout(sums + bias), output = LayerNorm(sums)
+KERNEL residual_normalize(
+    bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout,
+    u32 n, u32 h, float eps) {
+    u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (token >= n) return;
+    Row row = load_row(sums + u64(token) * h, h, lane);
+    Row added = load_vector(bias, h, lane);
+#pragma unroll
+    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) row.x[i] += added.x[i];
+    drop_row(row, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
+    added = load_row(residual + u64(token) * h, h, lane);
+#pragma unroll
+    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) row.x[i] += added.x[i];
+    // what is normalised is what is kept, so that the backward sees the same numbers
+    round_row(row);
+    store_row(sums + u64(token) * h, row, h, lane);
+    normalize_row(row, gamma, beta, h, lane, eps);
+    store_row(output + u64(token) * h, row, h, lane);
+}
+
+// `d` goes from the output's gradient to the residual's, projected receives the projection's; partials is [3, blocks, h]:
+// gamma, beta, bias.
+KERNEL residual_normalize_backward(
+    bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
+    DYNAMIC_SHARED(float, shared);
+    u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
+    Row gamma_sums = {}, beta_sums = {}, bias_sums = {};
+    for (u32 token = blockIdx.x * num_warps + warp; token < n; token += gridDim.x * num_warps) {
+        Row x = load_row(sums + u64(token) * h, h, lane);
+        Row grad = load_row(d + u64(token) * h, h, lane);
+        normalize_row_backward(grad, x, gamma, gamma_sums, beta_sums, h, lane, eps);
+        store_row(d + u64(token) * h, grad, h, lane);
+        drop_row(grad, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
+        store_row(projected + u64(token) * h, grad, h, lane);
+#pragma unroll
+        for (u32 i = 0; i < 2u * ROW_PAIRS; i++) bias_sums.x[i] += grad.x[i];
+    }
+    store_sums(partials + u64(blockIdx.x) * h, gamma_sums, h, lane, warp, num_warps, shared);
+    store_sums(partials + u64(gridDim.x + blockIdx.x) * h, beta_sums, h, lane, warp, num_warps, shared);
+    store_sums(partials + u64(2u * gridDim.x + blockIdx.x) * h, bias_sums, h, lane, warp, num_warps, shared);
+}
+
+// ---- sums over tokens ----------------------------------------------------------------------------------------------------
+
+// partials[block y] = the sum over the block's tokens of columns of x, whose rows are `stride` apart
+KERNEL column_sums(float* partials, const bf16* x, u32 n, u32 width, u32 stride) {
+    u32 column = 2u * (blockIdx.x * blockDim.x + threadIdx.x);
+    if (column >= width) return;
+    float first = 0.0f, second = 0.0f;
+    for (u32 token = blockIdx.y; token < n; token += gridDim.y) {
+        bf16x2 pair = *reinterpret_cast<const bf16x2*>(x + u64(token) * stride + column);
+        first += low(pair);
+        second += high(pair);
+    }
+    partials[u64(blockIdx.y) * width + column] = first;
+    partials[u64(blockIdx.y) * width + column + 1] = second;
+}
+
+// grad[i] += the sum of partials[block][i], in order
+KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width) {
+    u32 column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width) return;
+    float sum = 0.0f;
+    for (u32 block = 0; block < blocks; block++) sum += partials[u64(block) * width + column];
+    grad[column] += sum;
+}

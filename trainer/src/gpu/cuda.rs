@@ -1,0 +1,148 @@
+//! A CUDA device: candle's, with the kernels of this crate loaded beside candle's own and its cuBLAS handle.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+
+use candle_core::Device;
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
+use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, sys};
+
+use super::kernels::KERNEL_FILES;
+use super::{Backend, Gpu, Launch, Matrix, Product, Width};
+use crate::{Error, Result};
+
+/// The least compute capability: bf16 on tensor cores.
+const LEAST_CAPABILITY: (i32, i32) = (8, 0);
+
+/// The kernels as PTX for compute capability 8.0, which the driver compiles for the device at hand.
+const PTX: [&str; 6] = [
+    include_str!(concat!(env!("OUT_DIR"), "/rows.ptx")),
+    include_str!(concat!(env!("OUT_DIR"), "/activation.ptx")),
+    include_str!(concat!(env!("OUT_DIR"), "/pooling.ptx")),
+    include_str!(concat!(env!("OUT_DIR"), "/attention.ptx")),
+    include_str!(concat!(env!("OUT_DIR"), "/weights.ptx")),
+    include_str!(concat!(env!("OUT_DIR"), "/loss.ptx")),
+];
+
+/// A device.
+pub struct Cuda {
+    device: Device,
+    cuda: CudaDevice,
+    kernels: HashMap<&'static str, CudaFunction>,
+    multiprocessors: u32,
+}
+
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cuda").field("device", &self.cuda).finish_non_exhaustive()
+    }
+}
+
+fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("{what}: {error}"))
+}
+
+impl Cuda {
+    /// Device `ordinal` of those that CUDA_VISIBLE_DEVICES leaves, with a stream of its own.
+    ///
+    /// # Errors
+    /// There is no such device, its driver is too old, or it is of a compute capability below 8.0.
+    pub fn open(ordinal: usize) -> Result<Gpu> {
+        let device = Device::new_cuda_with_stream(ordinal).map_err(|e| {
+            Error::input(format!("CUDA device {ordinal} cannot be opened: {e}; see `nvidia-smi` for what this machine has"))
+        })?;
+        let cuda = device.as_cuda_device()?.clone();
+        // SAFETY: all tensors of the device are made and used on its one stream.
+        unsafe { cuda.disable_event_tracking() };
+        let context = cuda.cuda_stream().context().clone();
+        let found = context.compute_capability().map_err(|e| failed("the device's compute capability", e))?;
+        if found < LEAST_CAPABILITY {
+            let (major, minor) = found;
+            return Err(Error::input(format!(
+                "CUDA device {ordinal} has compute capability {major}.{minor}; training in bf16 needs 8.0 (Ampere) or newer"
+            )));
+        }
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = context.attribute(attribute).map_err(|e| failed("the device's multiprocessors", e))?;
+        let mut kernels = HashMap::new();
+        for (file, ptx) in KERNEL_FILES.iter().zip(PTX) {
+            let module = context.load_module(ptx.into()).map_err(|e| failed(format!("kernels/{}.cu", file.name), e))?;
+            for &kernel in file.kernels {
+                kernels.insert(kernel, function(&module, kernel)?);
+            }
+        }
+        Gpu::new(Box::new(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32 }))
+    }
+}
+
+fn function(module: &std::sync::Arc<CudaModule>, kernel: &str) -> Result<CudaFunction> {
+    module.load_function(kernel).map_err(|e| failed(format!("kernel {kernel}"), e))
+}
+
+impl Backend for Cuda {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        let kernel = self
+            .kernels
+            .get(launch.kernel.as_str())
+            .ok_or_else(|| Error::Internal(format!("there is no kernel {}", launch.kernel)))?;
+        let [x, y, z] = launch.grid;
+        let stream = self.cuda.cuda_stream();
+        // SAFETY: the caller's promise; the arguments live until the call returns, by when the driver has copied them.
+        let begun = unsafe {
+            let (function, mut arguments) = (kernel.cu_function(), launch.arguments());
+            launch_kernel(function, (x, y, z), (launch.threads, 1, 1), launch.shared_bytes, stream.cu_stream(), &mut arguments)
+        };
+        begun.map_err(|e| failed(format!("kernel {}", launch.kernel), e))
+    }
+
+    unsafe fn multiply(&self, product: &Product) -> Result<()> {
+        // cuBLAS counts columns first: the transposed product of what it sees as transposes
+        let (m, n, k) = product.sizes;
+        let operation = |matrix: Matrix| match matrix.transposed {
+            true => blas::cublasOperation_t::CUBLAS_OP_T,
+            false => blas::cublasOperation_t::CUBLAS_OP_N,
+        };
+        let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
+        let type_of = |width| match width {
+            Width::Narrow => blas::cudaDataType_t::CUDA_R_16BF,
+            Width::Wide => blas::cudaDataType_t::CUDA_R_32F,
+        };
+        let (operands, result) = (type_of(product.operands), type_of(product.result));
+        let (out, out_stride) = product.out;
+        // SAFETY: the caller's promise; the handle is of the device's stream.
+        let begun = unsafe {
+            gemm_ex(
+                *self.cuda.cublas_handle().handle(),
+                operation(product.right),
+                operation(product.left),
+                n as i32,
+                m as i32,
+                k as i32,
+                std::ptr::from_ref(&alpha).cast(),
+                product.right.address as *const c_void,
+                operands,
+                product.right.stride as i32,
+                product.left.address as *const c_void,
+                operands,
+                product.left.stride as i32,
+                std::ptr::from_ref(&beta).cast(),
+                out as *mut c_void,
+                result,
+                out_stride as i32,
+                blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        begun.map_err(|e| failed(format!("a product of {m} x {k} and {k} x {n}"), e))
+    }
+}

@@ -1,0 +1,172 @@
+//! A GPU that is none: the kernels run on the CPU, by `kernels/emulator.hpp`, compiled when a test first wants them.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use candle_core::Device;
+use half::bf16;
+use libloading::{Library, Symbol};
+use sha2::{Digest, Sha256};
+
+use super::kernels::KERNEL_FILES;
+use super::{Backend, Gpu, Launch, Matrix, Product, Width};
+use crate::kernels::{Mat, MatMut, gemm};
+use crate::{Error, Result};
+
+/// The emulator's one function.
+type Emulate = unsafe extern "C" fn(*const c_char, *const u32, u32, u32, *const *mut c_void, *mut c_char, usize) -> c_int;
+
+/// Room for the emulator's reason.
+const REASON: usize = 256;
+
+/// Kernels on the CPU.
+#[derive(Debug)]
+pub(crate) struct Emulated {
+    library: &'static Library,
+}
+
+/// A GPU on the CPU.
+pub(crate) fn gpu() -> Gpu {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    // SAFETY: the library is ours; loading it enters its kernels in a table and does nothing else.
+    let library = LIBRARY.get_or_init(|| unsafe { Library::new(built()) }.expect("the emulator can be loaded"));
+    Gpu::new(Box::new(Emulated { library })).expect("there is memory")
+}
+
+/// The emulator with all kernels, built where the test's own program lies unless it is there.
+fn built() -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let mut digest = Sha256::new();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&sources).expect("the kernels are there").flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for file in &files {
+        digest.update(std::fs::read(file).expect("the kernels can be read"));
+    }
+    let name: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let library = std::env::current_exe().expect("a test has a program").with_file_name(format!("emulated-kernels-{name}.so"));
+    if !library.exists() {
+        let folder = tempfile::tempdir().expect("there is room for the emulator");
+        let mut units = vec![sources.join("emulator.cpp")];
+        for file in KERNEL_FILES {
+            let registered: String = file.kernels.iter().map(|kernel| format!("EMULATED({kernel})\n")).collect();
+            let unit = folder.path().join(format!("{}.cpp", file.name));
+            let text = format!("#include \"emulator.hpp\"\nnamespace {{\n#include \"{}.cu\"\n}}\n{registered}", file.name);
+            std::fs::write(&unit, text).expect("there is room for the emulator");
+            units.push(unit);
+        }
+        let made = folder.path().join("kernels.so");
+        let run = Command::new("c++")
+            .args([
+                "-std=c++17",
+                "-O2",
+                "-shared",
+                "-fPIC",
+                "-Wall",
+                "-Werror",
+                "-Wno-unknown-pragmas",
+                "-Wno-unused-function",
+                "-I",
+            ])
+            .arg(&sources)
+            .args(&units)
+            .arg("-o")
+            .arg(&made)
+            .output()
+            .expect("a C++ compiler (c++) is needed for the kernels' tests: install g++ or clang");
+        assert!(run.status.success(), "the kernels do not compile:\n{}", String::from_utf8_lossy(&run.stderr));
+        let beside = library.with_extension(std::process::id().to_string());
+        std::fs::copy(made, &beside).expect("the target folder can be written");
+        std::fs::rename(beside, &library).expect("the target folder can be written");
+    }
+    library
+}
+
+impl Backend for Emulated {
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        2
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        let name = CString::new(launch.kernel.as_str()).expect("names have no zero byte");
+        let mut reason = [0u8; REASON];
+        // SAFETY: the symbol is of this type; the arguments are the caller's promise.
+        let failed = unsafe {
+            let emulate: Symbol<'_, Emulate> = self.library.get(b"emulate").expect("the emulator's function");
+            let (arguments, reason) = (launch.arguments(), reason.as_mut_ptr().cast());
+            emulate(name.as_ptr(), launch.grid.as_ptr(), launch.threads, launch.shared_bytes, arguments.as_ptr(), reason, REASON)
+        };
+        let reason = CStr::from_bytes_until_nul(&reason).expect("the reason ends").to_string_lossy();
+        if failed == 0 { Ok(()) } else { Err(Error::Internal(format!("kernel {}: {reason}", launch.kernel))) }
+    }
+
+    unsafe fn multiply(&self, product: &Product) -> Result<()> {
+        let (m, n, k) = product.sizes;
+        // SAFETY: the caller's promise.
+        let [left, right] = [(product.left, m, k), (product.right, k, n)]
+            .map(|(matrix, rows, columns)| unsafe { values(matrix, product.operands, rows, columns) });
+        let mut sums = vec![0.0; m * n];
+        gemm(MatMut::new(&mut sums, m, n, n), false, 1.0, left.as_mat(), right.as_mat());
+        let (address, stride) = product.out;
+        for (row, sums) in sums.chunks_exact(n).enumerate() {
+            for (column, &sum) in sums.iter().enumerate() {
+                let at = row * stride + column;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if product.result == Width::Wide {
+                        let out = (address as *mut f32).add(at);
+                        *out = if product.accumulate { *out + sum } else { sum };
+                    } else {
+                        let out = (address as *mut bf16).add(at);
+                        *out = bf16::from_f32(if product.accumulate { (*out).to_f32() + sum } else { sum });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An operand as it lies in memory, in f32.
+struct Operand {
+    values: Vec<f32>,
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+/// # Safety
+/// The matrix lies in live memory.
+unsafe fn values(matrix: Matrix, width: Width, rows: usize, columns: usize) -> Operand {
+    let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
+    let mut values = Vec::with_capacity(rows * columns);
+    for row in 0..rows {
+        let first = row * matrix.stride;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match width {
+                Width::Wide => {
+                    values.extend_from_slice(std::slice::from_raw_parts((matrix.address as *const f32).add(first), columns))
+                }
+                Width::Narrow => {
+                    let row = std::slice::from_raw_parts((matrix.address as *const bf16).add(first), columns);
+                    values.extend(row.iter().map(|value| value.to_f32()));
+                }
+            }
+        }
+    }
+    Operand { values, rows, columns, transposed: matrix.transposed }
+}
+
+impl Operand {
+    fn as_mat(&self) -> Mat<'_, f32> {
+        let mat = Mat::new(&self.values, self.rows, self.columns, self.columns);
+        if self.transposed { mat.t() } else { mat }
+    }
+}

@@ -1,0 +1,50 @@
+//! The kernel files, and which kernels are in each.
+
+/// A kernel file.
+#[derive(Debug, Clone, Copy)]
+pub struct KernelFile {
+    /// Its name, without the ending.
+    pub name: &'static str,
+    /// The kernels in it.
+    pub kernels: &'static [&'static str],
+}
+
+/// All of them.
+pub const KERNEL_FILES: [KernelFile; 6] = [
+    KernelFile {
+        name: "rows",
+        kernels: &[
+            "embed",
+            "embed_backward",
+            "scatter_rows",
+            "normalize",
+            "residual_normalize",
+            "residual_normalize_backward",
+            "column_sums",
+            "add_partials",
+        ],
+    },
+    KernelFile { name: "activation", kernels: &["activate", "activate_backward"] },
+    KernelFile { name: "pooling", kernels: &["pool", "pool_backward"] },
+    KernelFile {
+        name: "attention",
+        kernels: &[
+            "attention_mask",
+            "attention_deltas",
+            "attention_16",
+            "attention_32",
+            "attention_64",
+            "attention_backward_queries_16",
+            "attention_backward_queries_32",
+            "attention_backward_queries_64",
+            "attention_backward_keys_16",
+            "attention_backward_keys_32",
+            "attention_backward_keys_64",
+        ],
+    },
+    KernelFile { name: "weights", kernels: &["narrow_ranges", "sum_squares", "clip", "adamw"] },
+    KernelFile {
+        name: "loss",
+        kernels: &["prefix_norms", "copy_vector", "row_sums", "add_loss", "coefficients", "column_radials", "subtract_radials"],
+    },
+];

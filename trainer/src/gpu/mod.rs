@@ -1,0 +1,125 @@
+//! The encoder's operations on a GPU: the kernels of `trainer/kernels`, and matrix products of bf16 that sum in f32.
+//!
+//! The host's side is written once, against [`Backend`]: a CUDA device, or, in tests, an emulator that runs the very kernels
+//! on the CPU. Activations are bf16; parameters, gradients, log-sum-exps, pooled vectors and embeddings are f32; products
+//! read a bf16 copy of the weights ([`Weights`]).
+
+mod address;
+mod batch;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(test)]
+pub(crate) mod emulated;
+pub mod kernels;
+mod launch;
+mod loss;
+mod ops;
+mod optimizer;
+#[cfg(test)]
+mod tests;
+mod trainer;
+mod weights;
+
+pub use batch::DeviceBatch;
+pub use launch::{Launch, Matrix, Product, Width};
+pub use loss::DeviceLoss;
+pub(crate) use ops::OnGpu;
+pub use optimizer::{Optimizer, Outcome};
+pub use trainer::{DeviceSettings, DeviceTrainer};
+pub use weights::Weights;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Mutex;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+
+/// What runs kernels and products, in the order in which they are asked for.
+pub trait Backend: Debug + Send + Sync {
+    /// Where its tensors lie.
+    fn device(&self) -> &Device;
+
+    /// Its multiprocessors: how many blocks it takes to keep it busy.
+    fn multiprocessors(&self) -> u32;
+
+    /// Begins a kernel.
+    ///
+    /// # Errors
+    /// There is no such kernel, or the device refused it.
+    ///
+    /// # Safety
+    /// The arguments are those of the kernel, in order; their addresses are of live memory of the device that is as large as the
+    /// kernel takes it to be, and what the kernel writes is read by nobody else meanwhile.
+    unsafe fn launch(&self, launch: &Launch) -> Result<()>;
+
+    /// Begins a matrix product.
+    ///
+    /// # Errors
+    /// The device refused it.
+    ///
+    /// # Safety
+    /// As for a kernel: its matrices lie in live memory of the device, and the result overlaps neither operand.
+    unsafe fn multiply(&self, product: &Product) -> Result<()>;
+}
+
+/// A GPU, with memory that operations need for the time of one call.
+#[derive(Debug)]
+pub struct Gpu {
+    backend: Box<dyn Backend>,
+    like: Tensor,
+    scratch: Mutex<HashMap<&'static str, Tensor>>,
+}
+
+/// Where a pass runs, if not on the CPU.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The device.
+    pub gpu: &'a Gpu,
+    /// The batch, there.
+    pub batch: &'a DeviceBatch,
+    /// What matrix products read.
+    pub weights: &'a Weights,
+}
+
+impl Gpu {
+    /// A GPU behind this backend.
+    ///
+    /// # Errors
+    /// It gives no memory.
+    pub fn new(backend: Box<dyn Backend>) -> Result<Self> {
+        let like = Tensor::zeros(1, DType::BF16, backend.device())?;
+        Ok(Self { backend, like, scratch: Mutex::default() })
+    }
+
+    /// A tensor of the type and device that activations have.
+    pub fn like(&self) -> &Tensor {
+        &self.like
+    }
+
+    /// What it runs on.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Where its tensors lie.
+    pub fn device(&self) -> &Device {
+        self.backend.device()
+    }
+
+    /// At least `len` elements under a name; the next call of that name gets the same memory, which is well since the device goes
+    /// on in order.
+    fn scratch(&self, name: &'static str, len: usize, dtype: DType) -> Result<Tensor> {
+        let mut all = self.scratch.lock().expect("no thread panics with it");
+        match all.get(name) {
+            Some(held) if held.elem_count() >= len && held.dtype() == dtype => Ok(held.clone()),
+            _ => {
+                all.remove(name);
+                let made = Tensor::zeros(len.next_power_of_two(), dtype, self.device())?;
+                all.insert(name, made.clone());
+                Ok(made)
+            }
+        }
+    }
+}

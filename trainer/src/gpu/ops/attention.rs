@@ -1,0 +1,153 @@
+//! Attention: `kernels/attention.cu`.
+
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+
+use super::{DropoutArgument, OnGpu, WARP, narrow, wide};
+use crate::dropout::SiteDropout;
+use crate::gpu::Place;
+use crate::gpu::address::{address, element};
+use crate::gpu::launch::{Argument, Launch};
+use crate::ops::attention::Heads;
+use crate::ops::{Attention, AttentionBackward};
+use crate::{Error, Result};
+
+/// Queries, or keys, of a block.
+const TILE: usize = 64;
+/// Threads of a block that has a tile.
+const TILE_THREADS: u32 = 128;
+/// Threads of the other kernels' blocks.
+const THREADS: usize = 256;
+/// Words of a group of masks.
+const MASK_WORDS: usize = 8;
+/// What heads the kernels are made for.
+const HEAD_SIZES: [usize; 3] = [16, 32, 64];
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Projected {
+    qkv: u64,
+    biases: [u64; 3],
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Batch {
+    cu_seqlens: u64,
+    n: u32,
+    heads: u32,
+    scale: f32,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Mask {
+    bits: u64,
+    offsets: u64,
+    scale: f32,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Saved {
+    log_sums: u64,
+    deltas: u64,
+    d_context: u64,
+}
+
+// SAFETY: kernels/attention.cu, `Projected`.
+unsafe impl Argument for Projected {}
+// SAFETY: kernels/attention.cu, `Batch`.
+unsafe impl Argument for Batch {}
+// SAFETY: kernels/attention.cu, `Mask`.
+unsafe impl Argument for Mask {}
+// SAFETY: kernels/attention.cu, `Saved`.
+unsafe impl Argument for Saved {}
+
+impl Projected {
+    fn of(qkv: &Tensor, params: &Tensor, biases: &[Range<usize>; 3]) -> Result<Self> {
+        let [queries, keys, values] = biases.each_ref().map(|bias| element(params, bias.start));
+        Ok(Self { qkv: narrow(qkv)?, biases: [queries?, keys?, values?] })
+    }
+}
+
+impl Batch {
+    fn of(heads: Heads, n: usize, place: &Place<'_>) -> Self {
+        let scale = (1.0 / (heads.size as f64).sqrt()) as f32;
+        Self { cu_seqlens: place.batch.cu_seqlens, n: n as u32, heads: heads.num as u32, scale }
+    }
+}
+
+impl Mask {
+    /// Makes the batch's masks; the kernels that follow read them.
+    fn of(dropout: Option<SiteDropout>, place: &Place<'_>) -> Result<Self> {
+        let (gpu, batch) = (place.gpu, place.batch);
+        let Some(site) = dropout else { return Ok(Self { bits: 0, offsets: batch.mask_offsets, scale: 0.0 }) };
+        let bits = address(&gpu.scratch("masks", batch.mask_groups * MASK_WORDS, DType::U32)?, DType::U32)?;
+        let launch = Launch::new("attention_mask", [batch.mask_groups.div_ceil(THREADS / WARP), 1, 1], THREADS as u32)
+            .with(bits)
+            .with(batch.mask_offsets)
+            .with(batch.keys)
+            .with(DropoutArgument::of(Some(site)))
+            .count(batch.num_sequences);
+        // SAFETY: there are eight words for each group of the batch.
+        unsafe { gpu.backend().launch(&launch)? };
+        Ok(Self { bits, offsets: batch.mask_offsets, scale: site.scale() as f32 })
+    }
+}
+
+/// A kernel with a block for each tile of each head of each sequence.
+fn tile_launch(kernel: &str, heads: Heads, place: &Place<'_>) -> Result<Launch> {
+    if !HEAD_SIZES.contains(&heads.size) {
+        let found = heads.size;
+        return Err(Error::input(format!("attention heads of {found} features do not run on a GPU: known are {HEAD_SIZES:?}")));
+    }
+    let grid = [place.batch.num_sequences, heads.num, place.batch.max_len.div_ceil(TILE)];
+    Ok(Launch::new(format!("{kernel}_{}", heads.size), grid, TILE_THREADS))
+}
+
+impl OnGpu for Attention<'_> {
+    fn launch(&self, place: &Place<'_>) -> Result<()> {
+        let n = self.context.dims2()?.0;
+        let launch = tile_launch("attention", self.heads, place)?
+            .with(narrow(self.context)?)
+            .with(wide(self.log_sums)?)
+            .with(Projected::of(self.qkv, self.params, &self.biases)?)
+            .with(Batch::of(self.heads, n, place))
+            .with(Mask::of(self.dropout, place)?);
+        // SAFETY: the batch's tokens are the rows of all matrices, and the heads' features their columns.
+        unsafe { place.gpu.backend().launch(&launch) }
+    }
+}
+
+impl OnGpu for AttentionBackward<'_> {
+    fn launch(&self, place: &Place<'_>) -> Result<()> {
+        let (gpu, heads) = (place.gpu, self.heads);
+        let n = self.d_qkv.dims2()?.0;
+        let deltas = wide(&gpu.scratch("deltas", n * heads.num, DType::F32)?)?;
+        let d_context = narrow(self.d_context)?;
+        let launch = Launch::new("attention_deltas", [(n * heads.num).div_ceil(THREADS), 1, 1], THREADS as u32)
+            .with(deltas)
+            .with(narrow(self.context)?)
+            .with(d_context)
+            .count(n)
+            .count(heads.num)
+            .count(heads.size);
+        // SAFETY: there is a place for each head of each token, the rows of the two matrices.
+        unsafe { gpu.backend().launch(&launch)? };
+        let saved = Saved { log_sums: wide(self.log_sums)?, deltas, d_context };
+        let mask = Mask::of(self.dropout, place)?;
+        for kernel in ["attention_backward_queries", "attention_backward_keys"] {
+            let launch = tile_launch(kernel, heads, place)?
+                .with(narrow(self.d_qkv)?)
+                .with(Projected::of(self.qkv, self.params, &self.biases)?)
+                .with(saved)
+                .with(Batch::of(heads, n, place))
+                .with(mask);
+            // SAFETY: as for the forward.
+            unsafe { gpu.backend().launch(&launch)? };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Linear layers: matrix products, and the sums of biases.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::{OnGpu, grad_of, narrow, rows::add_column_sums};
+use crate::Result;
+use crate::gpu::{Matrix, Place, Product, Width};
+use crate::ops::linear::LinearParams;
+use crate::ops::{GradPart, Linear, LinearBackward};
+
+/// Bytes of a bf16.
+const NARROW: u64 = 2;
+
+fn matrix(address: u64, stride: usize) -> Matrix {
+    Matrix { address, stride, transposed: false }
+}
+
+fn transposed(address: u64, stride: usize) -> Matrix {
+    Matrix { address, stride, transposed: true }
+}
+
+/// Layers whose weights stand below one another in the copy: the first one's address, and the rows of all; or none.
+fn stacked(layers: &[LinearParams], place: &Place<'_>) -> Result<Option<(u64, usize)>> {
+    let first = place.weights.place(&layers[0].weight)?;
+    let mut next = first;
+    for layer in layers {
+        if place.weights.place(&layer.weight)? != next {
+            return Ok(None);
+        }
+        next += NARROW * layer.weight.len() as u64;
+    }
+    Ok(Some((first, layers.iter().map(|layer| layer.bias.len()).sum())))
+}
+
+/// The layers as few products: each with its weight's address, and its columns of the output.
+fn products(layers: &[LinearParams], place: &Place<'_>) -> Result<Vec<(u64, Range<usize>)>> {
+    if let Some((address, rows)) = stacked(layers, place)? {
+        return Ok(vec![(address, 0..rows)]);
+    }
+    let mut column = 0;
+    let each = layers.iter().map(|layer| {
+        column += layer.bias.len();
+        Ok((place.weights.place(&layer.weight)?, column - layer.bias.len()..column))
+    });
+    each.collect()
+}
+
+impl OnGpu for Linear<'_> {
+    fn launch(&self, place: &Place<'_>) -> Result<()> {
+        let ((n, width_in), (_, width)) = (self.input.dims2()?, self.output.dims2()?);
+        let (input, output) = (narrow(self.input)?, narrow(self.output)?);
+        for (weight, columns) in products(self.layers, place)? {
+            let product = Product {
+                sizes: (n, columns.len(), width_in),
+                left: matrix(input, width_in),
+                right: transposed(weight, width_in),
+                out: (output + NARROW * columns.start as u64, width),
+                operands: Width::Narrow,
+                result: Width::Narrow,
+                accumulate: false,
+            };
+            // SAFETY: the input has n rows, the weight a row for each column, and the output is another tensor.
+            unsafe { place.gpu.backend().multiply(&product)? };
+        }
+        Ok(())
+    }
+}
+
+impl LinearBackward<'_> {
+    /// [`LinearBackward::input`] on a GPU.
+    pub(crate) fn launch_input(&self, place: &Place<'_>, d_input: &Tensor, accumulate: bool) -> Result<()> {
+        let ((n, width), (_, width_in)) = (self.d_output.dims2()?, d_input.dims2()?);
+        let (d_output, to) = (narrow(self.d_output)?, narrow(d_input)?);
+        for (index, (weight, columns)) in products(self.layers, place)?.into_iter().enumerate() {
+            let product = Product {
+                sizes: (n, width_in, columns.len()),
+                left: matrix(d_output + NARROW * columns.start as u64, width),
+                right: matrix(weight, width_in),
+                out: (to, width_in),
+                operands: Width::Narrow,
+                result: Width::Narrow,
+                accumulate: accumulate || index > 0,
+            };
+            // SAFETY: as in the forward, turned round.
+            unsafe { place.gpu.backend().multiply(&product)? };
+        }
+        Ok(())
+    }
+
+    /// [`LinearBackward::params`] on a GPU.
+    pub(crate) fn launch_params(&self, place: &Place<'_>, input: &Tensor, grad: GradPart<'_>, with_bias: bool) -> Result<()> {
+        let ((n, width), (_, width_in)) = (self.d_output.dims2()?, input.dims2()?);
+        let (d_output, x) = (narrow(self.d_output)?, narrow(input)?);
+        let mut column = 0;
+        for layer in self.layers {
+            let (d, width_out) = (d_output + NARROW * column as u64, layer.bias.len());
+            let product = Product {
+                sizes: (width_out, width_in, n),
+                left: transposed(d, width),
+                right: matrix(x, width_in),
+                out: (grad_of(grad, &layer.weight)?, width_in),
+                operands: Width::Narrow,
+                result: Width::Wide,
+                accumulate: true,
+            };
+            // SAFETY: both operands have n rows, and the gradient's range is as large as the weight.
+            unsafe { place.gpu.backend().multiply(&product)? };
+            if with_bias {
+                add_column_sums(place, d, (n, width_out, width), grad, &layer.bias)?;
+            }
+            column += width_out;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! How each operation of [`crate::ops`] is put to the device: the grid, and the kernel's arguments as the kernel file has them.
+
+mod activation;
+mod attention;
+mod linear;
+mod pooling;
+mod rows;
+
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+
+use super::address::{address, element};
+use super::launch::{Argument, Launch};
+use super::{Gpu, Place};
+use crate::dropout::SiteDropout;
+use crate::ops::{GradPart, NormParams};
+use crate::{Error, Result};
+
+/// An operation that a GPU has too.
+pub(crate) trait OnGpu {
+    /// Begins it on the device.
+    fn launch(&self, place: &Place<'_>) -> Result<()>;
+}
+
+/// Lanes of a warp.
+const WARP: usize = 32;
+/// Threads of a block whose warps have a row each.
+const ROW_THREADS: usize = 128;
+/// Threads of a block whose threads have two columns each.
+const COLUMN_THREADS: usize = 128;
+/// Blocks for each multiprocessor where a kernel goes over rows in a loop.
+const BLOCKS: usize = 2;
+/// Features that a warp holds of a row.
+const MAX_WIDTH: usize = 1024;
+
+/// Which masks, as kernels take it.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+struct DropoutArgument {
+    key: [u32; 2],
+    layer_and_site: u32,
+    threshold: u32,
+    scale: f32,
+}
+
+/// Where tokens stand.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Places {
+    sequence: u64,
+    position: u64,
+    keys: u64,
+}
+
+// SAFETY: kernels/device.cuh, `Dropout`.
+unsafe impl Argument for DropoutArgument {}
+// SAFETY: kernels/device.cuh, `Places`.
+unsafe impl Argument for Places {}
+
+impl DropoutArgument {
+    fn of(site: Option<SiteDropout>) -> Self {
+        site.map_or_else(Self::default, |site| {
+            let (key, layer_and_site) = site.counter();
+            Self { key, layer_and_site, threshold: u32::from(site.threshold()), scale: site.scale() as f32 }
+        })
+    }
+}
+
+impl Places {
+    fn of(place: &Place<'_>) -> Self {
+        Self { sequence: place.batch.sequences, position: place.batch.positions, keys: place.batch.keys }
+    }
+}
+
+/// The address of activations.
+fn narrow(tensor: &Tensor) -> Result<u64> {
+    address(tensor, DType::BF16)
+}
+
+/// The address of values that are f32 on a GPU too.
+fn wide(tensor: &Tensor) -> Result<u64> {
+    address(tensor, DType::F32)
+}
+
+/// The address of a range of the gradient, to which is added.
+fn grad_of(grad: GradPart<'_>, range: &Range<usize>) -> Result<u64> {
+    if grad.fresh || grad.first != 0 {
+        return Err(Error::Internal("a GPU adds to whole gradients".to_owned()));
+    }
+    element(grad.tensor, range.start)
+}
+
+/// Checks that rows suit the kernels, and gives their (number, width).
+fn rows_of(tensor: &Tensor) -> Result<(usize, usize)> {
+    let (n, width) = tensor.dims2()?;
+    if width > MAX_WIDTH || !width.is_multiple_of(2) {
+        return Err(Error::input(format!(
+            "a hidden width of {width} does not run on a GPU: it must be even, at most {MAX_WIDTH}"
+        )));
+    }
+    Ok((n, width))
+}
+
+/// A kernel whose warps have a row each.
+fn row_launch(kernel: &str, n: usize) -> Launch {
+    Launch::new(kernel, [n.div_ceil(ROW_THREADS / WARP), 1, 1], ROW_THREADS as u32)
+}
+
+/// As [`row_launch`], where warps go on to further rows: with its blocks.
+fn row_loop(gpu: &Gpu, kernel: &str, n: usize) -> (Launch, usize) {
+    let most = gpu.backend().multiprocessors() as usize * BLOCKS;
+    let blocks = n.div_ceil(ROW_THREADS / WARP).min(most);
+    (Launch::new(kernel, [blocks, 1, 1], ROW_THREADS as u32), blocks)
+}
+
+/// A kernel whose threads have two columns each and go down the rows: with its blocks below one another.
+fn column_loop(gpu: &Gpu, kernel: &str, n: usize, width: usize) -> Result<(Launch, usize)> {
+    if !width.is_multiple_of(2) {
+        return Err(Error::input(format!("a width of {width} does not run on a GPU: it must be even")));
+    }
+    let across = (width / 2).div_ceil(COLUMN_THREADS);
+    let most = (gpu.backend().multiprocessors() as usize * BLOCKS * 4).div_ceil(across);
+    let down = n.min(most);
+    Ok((Launch::new(kernel, [across, down, 1], COLUMN_THREADS as u32), down))
+}
+
+/// Sums of blocks, [sums, blocks, width], which [`Partials::add`] adds up.
+struct Partials {
+    address: u64,
+    blocks: usize,
+    width: usize,
+}
+
+impl Partials {
+    fn new(gpu: &Gpu, sums: usize, blocks: usize, width: usize) -> Result<Self> {
+        let address = wide(&gpu.scratch("partials", sums * blocks * width, DType::F32)?)?;
+        Ok(Self { address, blocks, width })
+    }
+
+    /// Adds sum `index` to a range of the gradient.
+    fn add(&self, gpu: &Gpu, index: usize, grad: GradPart<'_>, range: &Range<usize>) -> Result<()> {
+        let from = self.address + (index * self.blocks * self.width * size_of::<f32>()) as u64;
+        let launch = Launch::new("add_partials", [self.width.div_ceil(COLUMN_THREADS), 1, 1], COLUMN_THREADS as u32)
+            .with(grad_of(grad, range)?)
+            .with(from)
+            .count(self.blocks)
+            .count(self.width);
+        // SAFETY: the kernel reads one sum of `blocks` rows and adds to `width` elements of the gradient, which the range has.
+        unsafe { gpu.backend().launch(&launch) }
+    }
+
+    /// Adds a LayerNorm's two sums, the first two.
+    fn add_norm(&self, gpu: &Gpu, grad: GradPart<'_>, norm: &NormParams) -> Result<()> {
+        self.add(gpu, 0, grad, &norm.gamma)?;
+        self.add(gpu, 1, grad, &norm.beta)
+    }
+}
