@@ -17,7 +17,7 @@ fn main() {
     let nvcc = toolkit.unwrap_or_else(|| "nvcc".into());
     for file in FILES {
         let compiled = Command::new(&nvcc)
-            .args(["-ptx", "-arch=compute_80", "-std=c++17", "-O3", "--use_fast_math=false"])
+            .args(["-ptx", "-arch=compute_80", "-std=c++17", "-O3"])
             .arg(format!("kernels/{file}.cu"))
             .arg("-o")
             .arg(out.join(file).with_extension("ptx"))

@@ -147,6 +147,7 @@ impl Embedder {
             micro_batch_tokens: MICRO_BATCH_TOKENS,
             workspaces: &self.workspaces,
             interrupt,
+            device: None,
         };
         Ok(encoding.encode(tokens, progress)?)
     }

@@ -119,26 +119,24 @@ __device__ __forceinline__ float keep_one(u64 element, SampleKey key, Dropout dr
 }
 
 // ---- rows ----------------------------------------------------------------------------------------------------------------
-// A warp holds a row of at most MAX_WIDTH features (a multiple of 256), an even number of them: thread `lane` holds pairs (0 <= p < ROW_PAIRS) of neighbours, the
+// A warp holds a row of at most W features, an even number; W is a multiple of 256. Thread `lane` holds pairs of neighbours (0 <= p < W / 64), the
 // first of them at feature_of(p, lane). This is the order of dropout's numbers: four pairs come of one counter.
-
-#ifndef MAX_WIDTH
-#define MAX_WIDTH 1024u
-#endif
-#define ROW_PAIRS (MAX_WIDTH / 64u)
 
 __device__ __forceinline__ u32 feature_of(u32 pair, u32 lane) {
     return pair / 4u * 256u + lane / 16u * 128u + pair % 4u * 32u + lane % 16u * 2u;
 }
 
+template <u32 W>
 struct Row {
-    float x[2 * ROW_PAIRS];
+    static constexpr u32 PAIRS = W / 64u;
+    float x[2 * PAIRS];
 };
 
-__device__ __forceinline__ Row load_row(const bf16* from, u32 h, u32 lane) {
-    Row row;
+template <u32 W>
+__device__ __forceinline__ Row<W> load_row(const bf16* from, u32 h, u32 lane) {
+    Row<W> row;
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
         bf16x2 pair = feature < h ? *reinterpret_cast<const bf16x2*>(from + feature) : 0u;
         row.x[2 * p] = low(pair);
@@ -147,18 +145,20 @@ __device__ __forceinline__ Row load_row(const bf16* from, u32 h, u32 lane) {
     return row;
 }
 
-__device__ __forceinline__ void store_row(bf16* to, const Row& row, u32 h, u32 lane) {
+template <u32 W>
+__device__ __forceinline__ void store_row(bf16* to, const Row<W>& row, u32 h, u32 lane) {
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
         if (feature < h) *reinterpret_cast<bf16x2*>(to + feature) = narrow2(row.x[2 * p], row.x[2 * p + 1]);
     }
 }
 
-__device__ __forceinline__ Row load_vector(const float* from, u32 h, u32 lane) {
-    Row row;
+template <u32 W>
+__device__ __forceinline__ Row<W> load_vector(const float* from, u32 h, u32 lane) {
+    Row<W> row;
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
         row.x[2 * p] = feature < h ? from[feature] : 0.0f;
         row.x[2 * p + 1] = feature < h ? from[feature + 1] : 0.0f;
@@ -166,10 +166,17 @@ __device__ __forceinline__ Row load_vector(const float* from, u32 h, u32 lane) {
     return row;
 }
 
-// Rounds a row as storing does.
-__device__ __forceinline__ void round_row(Row& row) {
+template <u32 W>
+__device__ __forceinline__ void add_row(Row<W>& to, const Row<W>& row) {
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 i = 0; i < 2u * Row<W>::PAIRS; i++) to.x[i] += row.x[i];
+}
+
+// Rounds a row as storing does.
+template <u32 W>
+__device__ __forceinline__ void round_row(Row<W>& row) {
+#pragma unroll
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         bf16x2 pair = narrow2(row.x[2 * p], row.x[2 * p + 1]);
         row.x[2 * p] = low(pair);
         row.x[2 * p + 1] = high(pair);
@@ -177,11 +184,12 @@ __device__ __forceinline__ void round_row(Row& row) {
 }
 
 // Drops and scales token `token` of a sequence.
-__device__ __forceinline__ void drop_row(Row& row, u32 token, u32 h, u32 lane, SampleKey key, Dropout dropout) {
+template <u32 W>
+__device__ __forceinline__ void drop_row(Row<W>& row, u32 token, u32 h, u32 lane, SampleKey key, Dropout dropout) {
     if (dropout.threshold == 0u) return;
     if (h % 128u == 0u) {
 #pragma unroll
-        for (u32 chunk = 0; chunk < ROW_PAIRS / 4u; chunk++) {
+        for (u32 chunk = 0; chunk < Row<W>::PAIRS / 4u; chunk++) {
             if (feature_of(4u * chunk, lane) >= h) break;
             u32 group = token * (h / 128u) + chunk * 2u + lane / 16u;
             Words words = philox(group * 16u + lane % 16u, key, dropout);
@@ -194,7 +202,7 @@ __device__ __forceinline__ void drop_row(Row& row, u32 token, u32 h, u32 lane, S
         }
     } else {
 #pragma unroll
-        for (u32 p = 0; p < ROW_PAIRS; p++) {
+        for (u32 p = 0; p < Row<W>::PAIRS; p++) {
             u32 feature = feature_of(p, lane);
             if (feature >= h) continue;
             row.x[2 * p] *= keep_one(u64(token) * h + feature, key, dropout);

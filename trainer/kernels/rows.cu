@@ -6,14 +6,15 @@ struct Moments {
     float mean, inverse_deviation;
 };
 
-__device__ __forceinline__ Moments moments(const Row& row, u32 h, u32 lane, float eps) {
+template <u32 W>
+__device__ __forceinline__ Moments moments(const Row<W>& row, u32 h, u32 lane, float eps) {
     float sum = 0.0f;
 #pragma unroll
-    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) sum += row.x[i];
+    for (u32 i = 0; i < 2u * Row<W>::PAIRS; i++) sum += row.x[i];
     float mean = warp_sum(sum) / float(h);
     float squares = 0.0f;
 #pragma unroll
-    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) {
+    for (u32 i = 0; i < 2u * Row<W>::PAIRS; i++) {
         float centred = feature_of(i / 2u, lane) < h ? row.x[i] - mean : 0.0f;
         squares += centred * centred;
     }
@@ -21,10 +22,11 @@ __device__ __forceinline__ Moments moments(const Row& row, u32 h, u32 lane, floa
     return out;
 }
 
-__device__ __forceinline__ void normalize_row(Row& row, const float* gamma, const float* beta, u32 h, u32 lane, float eps) {
+template <u32 W>
+__device__ __forceinline__ void normalize_row(Row<W>& row, const float* gamma, const float* beta, u32 h, u32 lane, float eps) {
     Moments m = moments(row, h, lane, eps);
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
         if (feature >= h) continue;
         for (u32 i = 0; i < 2u; i++) {
@@ -35,12 +37,13 @@ __device__ __forceinline__ void normalize_row(Row& row, const float* gamma, cons
 }
 
 // The gradient of a LayerNorm's input from that of its output, `d`; the sums over tokens grow by this row's share.
+template <u32 W>
 __device__ __forceinline__ void normalize_row_backward(
-    Row& d, const Row& x, const float* gamma, Row& gamma_sums, Row& beta_sums, u32 h, u32 lane, float eps) {
+    Row<W>& d, const Row<W>& x, const float* gamma, Row<W>& gamma_sums, Row<W>& beta_sums, u32 h, u32 lane, float eps) {
     Moments m = moments(x, h, lane, eps);
     float along = 0.0f, total = 0.0f;
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
         if (feature >= h) continue;
         for (u32 i = 0; i < 2u; i++) {
@@ -56,7 +59,7 @@ __device__ __forceinline__ void normalize_row_backward(
     along = warp_sum(along) / float(h);
     total = warp_sum(total) / float(h);
 #pragma unroll
-    for (u32 p = 0; p < ROW_PAIRS; p++) {
+    for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         if (feature_of(p, lane) >= h) continue;
         for (u32 i = 0; i < 2u; i++) {
             u32 at = 2u * p + i;
@@ -67,11 +70,12 @@ __device__ __forceinline__ void normalize_row_backward(
 }
 
 // A block's warps add up their sums in order, and the first one writes them to the block's row of `partials`.
-__device__ __forceinline__ void store_sums(float* partials, const Row& sums, u32 h, u32 lane, u32 warp, u32 num_warps, float* shared) {
+template <u32 W>
+__device__ __forceinline__ void store_sums(float* partials, const Row<W>& sums, u32 h, u32 lane, u32 warp, u32 num_warps, float* shared) {
     for (u32 turn = 0; turn < num_warps; turn++) {
         if (turn == warp) {
 #pragma unroll
-            for (u32 p = 0; p < ROW_PAIRS; p++) {
+            for (u32 p = 0; p < Row<W>::PAIRS; p++) {
                 u32 feature = feature_of(p, lane);
                 if (feature >= h) continue;
                 for (u32 i = 0; i < 2u; i++) {
@@ -96,34 +100,37 @@ struct Tables {
     const u32* type_ids;
 };
 
-__device__ __forceinline__ Row embedded(Tables tables, Places places, u32 token, u32 h, u32 lane) {
-    Row row = load_vector(tables.words + u64(tables.ids[token]) * h, h, lane);
-    Row kind = load_vector(tables.types + u64(tables.type_ids[token]) * h, h, lane);
-    Row position = load_vector(tables.positions + u64(places.position[token]) * h, h, lane);
-#pragma unroll
-    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) row.x[i] = row.x[i] + kind.x[i] + position.x[i];
+template <u32 W>
+__device__ __forceinline__ Row<W> embedded(Tables tables, Places places, u32 token, u32 h, u32 lane) {
+    Row<W> row = load_vector<W>(tables.words + u64(tables.ids[token]) * h, h, lane);
+    Row<W> kind = load_vector<W>(tables.types + u64(tables.type_ids[token]) * h, h, lane);
+    Row<W> position = load_vector<W>(tables.positions + u64(places.position[token]) * h, h, lane);
+    add_row(row, kind);
+    add_row(row, position);
     return row;
 }
 
 // output = dropout(LayerNorm(word + type + position))
-KERNEL embed(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) {
+template <u32 W>
+__device__ __forceinline__ void embed_rows(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) {
     u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (token >= n) return;
-    Row row = embedded(tables, places, token, h, lane);
+    Row<W> row = embedded<W>(tables, places, token, h, lane);
     normalize_row(row, gamma, beta, h, lane, eps);
     drop_row(row, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
     store_row(output + u64(token) * h, row, h, lane);
 }
 
 // `d` goes from the output's gradient to that of the sum of the three rows; partials is [2, blocks, h].
-KERNEL embed_backward(
+template <u32 W>
+__device__ __forceinline__ void embed_backward_rows(
     bf16* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
     DYNAMIC_SHARED(float, shared);
     u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
-    Row gamma_sums = {}, beta_sums = {};
+    Row<W> gamma_sums = {}, beta_sums = {};
     for (u32 token = blockIdx.x * num_warps + warp; token < n; token += gridDim.x * num_warps) {
-        Row x = embedded(tables, places, token, h, lane);
-        Row grad = load_row(d + u64(token) * h, h, lane);
+        Row<W> x = embedded<W>(tables, places, token, h, lane);
+        Row<W> grad = load_row<W>(d + u64(token) * h, h, lane);
         drop_row(grad, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
         normalize_row_backward(grad, x, gamma, gamma_sums, beta_sums, h, lane, eps);
         store_row(d + u64(token) * h, grad, h, lane);
@@ -150,28 +157,28 @@ KERNEL scatter_rows(float* table_grad, const bf16* d, const u32* order, const Ru
 // ---- residual sums and LayerNorm -----------------------------------------------------------------------------------------
 
 // output = LayerNorm(input)
-KERNEL normalize(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) {
+template <u32 W>
+__device__ __forceinline__ void normalize_rows(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) {
     u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (token >= n) return;
-    Row row = load_row(input + u64(token) * h, h, lane);
+    Row<W> row = load_row<W>(input + u64(token) * h, h, lane);
     normalize_row(row, gamma, beta, h, lane, eps);
     store_row(output + u64(token) * h, row, h, lane);
 }
 
 // sums = residual + dropout(sums + bias), output = LayerNorm(sums)
-KERNEL residual_normalize(
+template <u32 W>
+__device__ __forceinline__ void residual_normalize_rows(
     bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout,
     u32 n, u32 h, float eps) {
     u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (token >= n) return;
-    Row row = load_row(sums + u64(token) * h, h, lane);
-    Row added = load_vector(bias, h, lane);
-#pragma unroll
-    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) row.x[i] += added.x[i];
+    Row<W> row = load_row<W>(sums + u64(token) * h, h, lane);
+    Row<W> added = load_vector<W>(bias, h, lane);
+    add_row(row, added);
     drop_row(row, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
-    added = load_row(residual + u64(token) * h, h, lane);
-#pragma unroll
-    for (u32 i = 0; i < 2u * ROW_PAIRS; i++) row.x[i] += added.x[i];
+    added = load_row<W>(residual + u64(token) * h, h, lane);
+    add_row(row, added);
     // what is normalised is what is kept, so that the backward sees the same numbers
     round_row(row);
     store_row(sums + u64(token) * h, row, h, lane);
@@ -181,20 +188,20 @@ KERNEL residual_normalize(
 
 // `d` goes from the output's gradient to the residual's, projected receives the projection's; partials is [3, blocks, h]:
 // gamma, beta, bias.
-KERNEL residual_normalize_backward(
+template <u32 W>
+__device__ __forceinline__ void residual_normalize_backward_rows(
     bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
     DYNAMIC_SHARED(float, shared);
     u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
-    Row gamma_sums = {}, beta_sums = {}, bias_sums = {};
+    Row<W> gamma_sums = {}, beta_sums = {}, bias_sums = {};
     for (u32 token = blockIdx.x * num_warps + warp; token < n; token += gridDim.x * num_warps) {
-        Row x = load_row(sums + u64(token) * h, h, lane);
-        Row grad = load_row(d + u64(token) * h, h, lane);
+        Row<W> x = load_row<W>(sums + u64(token) * h, h, lane);
+        Row<W> grad = load_row<W>(d + u64(token) * h, h, lane);
         normalize_row_backward(grad, x, gamma, gamma_sums, beta_sums, h, lane, eps);
         store_row(d + u64(token) * h, grad, h, lane);
         drop_row(grad, places.position[token], h, lane, places.keys[places.sequence[token]], dropout);
         store_row(projected + u64(token) * h, grad, h, lane);
-#pragma unroll
-        for (u32 i = 0; i < 2u * ROW_PAIRS; i++) bias_sums.x[i] += grad.x[i];
+        add_row(bias_sums, grad);
     }
     store_sums(partials + u64(blockIdx.x) * h, gamma_sums, h, lane, warp, num_warps, shared);
     store_sums(partials + u64(gridDim.x + blockIdx.x) * h, beta_sums, h, lane, warp, num_warps, shared);
@@ -225,3 +232,27 @@ KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width) {
     for (u32 block = 0; block < blocks; block++) sum += partials[u64(block) * width + column];
     grad[column] += sum;
 }
+
+// ---- by width ------------------------------------------------------------------------------------------------------------
+// A kernel for each greatest width, so that narrower models need fewer registers.
+
+#define WIDTH(W) \
+    KERNEL embed_##W(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
+        embed_rows<W>(output, tables, places, gamma, beta, dropout, n, h, eps); \
+    } \
+    KERNEL embed_backward_##W(bf16* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
+        embed_backward_rows<W>(d, partials, tables, places, gamma, dropout, n, h, eps); \
+    } \
+    KERNEL normalize_##W(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) { \
+        normalize_rows<W>(output, input, gamma, beta, n, h, eps); \
+    } \
+    KERNEL residual_normalize_##W(bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
+        residual_normalize_rows<W>(sums, output, residual, places, bias, gamma, beta, dropout, n, h, eps); \
+    } \
+    KERNEL residual_normalize_backward_##W(bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
+        residual_normalize_backward_rows<W>(d, projected, partials, sums, places, gamma, dropout, n, h, eps); \
+    }
+
+WIDTH(512)
+WIDTH(768)
+WIDTH(1024)

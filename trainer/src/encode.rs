@@ -8,6 +8,7 @@ use crate::collective::Collective;
 use crate::cut::pack_texts;
 use crate::encoder::{Encoder, Workspace, Workspaces};
 use crate::error::{Error, Result};
+use crate::gpu::DeviceTrainer;
 use crate::interrupt::Interrupt;
 use crate::packed::{PackedBatch, SampleKey};
 use crate::parallel::map_ordered;
@@ -38,6 +39,8 @@ pub struct Encoding<'a> {
     pub workspaces: &'a Workspaces,
     /// What may end it early.
     pub interrupt: &'a Interrupt,
+    /// The GPU that computes, by its own parameters, if it is not the CPU; its memory cuts the micro-batches.
+    pub device: Option<&'a DeviceTrainer>,
 }
 
 impl Encoding<'_> {
@@ -47,11 +50,16 @@ impl Encoding<'_> {
     /// A rank was lost, a vector is not finite, or the work was interrupted.
     pub fn encode(&self, input: &TokenTexts, progress: &(dyn Fn(usize) + Sync)) -> Result<Vec<f32>> {
         let lens: Vec<usize> = input.texts.iter().map(Vec::len).collect();
-        let groups = pack_texts(&lens, self.micro_batch_tokens);
+        // a GPU's work is one after the other
+        let (micro_batch_tokens, threads) = match self.device {
+            Some(device) => (device.micro_batch_tokens(), 1),
+            None => (self.micro_batch_tokens, self.threads),
+        };
+        let groups = pack_texts(&lens, micro_batch_tokens);
         let (rank, world_size) = (self.collective.rank(), self.collective.world_size());
         let mine: Vec<usize> = (rank..groups.len()).step_by(world_size).collect();
         let done = AtomicUsize::new(0);
-        let parts = map_ordered(mine.len(), self.threads, |index| {
+        let parts = map_ordered(mine.len(), threads, |index| {
             let group = &groups[mine[index]];
             self.interrupt.check_leave()?;
             let vectors = self.workspaces.with(|workspace| self.encode_group(input, group, workspace))?;
@@ -70,6 +78,9 @@ impl Encoding<'_> {
         let mut batch = PackedBatch::default();
         for &text in group {
             batch.push(SampleKey { sample: text as u64, column: 0 }, &input.texts[text], input.prompt_len);
+        }
+        if let Some(device) = self.device {
+            return device.encode(&batch, workspace);
         }
         let (vectors, _) = self.encoder.forward(self.params, &batch, None, false, workspace)?;
         with_values(&vectors, <[f32]>::to_vec)

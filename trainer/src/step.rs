@@ -17,6 +17,7 @@ use crate::collective::Collective;
 use crate::encoder::{Encoder, Slot, Workspaces};
 use crate::error::{Error, Result};
 use crate::gathered::Gathered;
+use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu};
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
 use crate::loss::{BatchLoss, LossMemory, LossSpec};
@@ -93,8 +94,12 @@ pub struct Trainer {
     kept_all: AtomicBool,
     pool: FloatPool,
     loss_memory: LossMemory,
-    /// Parameters and moments.
+    /// Parameters and moments; where a GPU computes, as they were when [`Self::settle`] last fetched them, but for the step.
     pub state: TrainState,
+    /// The GPU that computes, if it is not the CPU.
+    device: Option<DeviceTrainer>,
+    /// Whether the GPU's state has moved on since.
+    moved_on: bool,
 }
 
 impl Trainer {
@@ -120,7 +125,44 @@ impl Trainer {
             pool: FloatPool::new(),
             loss_memory: LossMemory::default(),
             state,
+            device: None,
+            moved_on: false,
         })
+    }
+
+    /// Lets a GPU compute, from the state as it is.
+    ///
+    /// # Errors
+    /// The model does not run on it, it has too little memory, or this is not the only rank.
+    pub fn on_gpu(mut self, gpu: Arc<Gpu>) -> Result<Self> {
+        let world_size = self.collective.world_size();
+        if world_size > 1 {
+            return Err(Error::input(format!(
+                "{world_size} workers train on the CPU alone in this version; write count = 1 in [workers], or device = \"cpu\""
+            )));
+        }
+        let micro_batch_tokens = DeviceTrainer::tokens_that_fit(&gpu, &self.encoder)?;
+        let StepSettings { loss, max_grad_norm, adamw, seed, dropout, .. } = self.settings.clone();
+        let settings = DeviceSettings { loss, max_grad_norm, adamw, seed, dropout, micro_batch_tokens };
+        self.device = Some(DeviceTrainer::new(gpu, self.encoder.clone(), settings, &self.state)?);
+        Ok(self)
+    }
+
+    /// The GPU that computes, if it is not the CPU.
+    pub fn device(&self) -> Option<&DeviceTrainer> {
+        self.device.as_ref()
+    }
+
+    /// Fetches the state from where it is computed: to be called before it is saved, exported or looked at.
+    ///
+    /// # Errors
+    /// The GPU is gone.
+    pub fn settle(&mut self) -> Result<()> {
+        if let Some(device) = self.device.as_ref().filter(|_| self.moved_on) {
+            self.state = device.optimizer.state()?;
+            self.moved_on = false;
+        }
+        Ok(())
     }
 
     /// Lets this interrupt end its work early.
@@ -155,6 +197,7 @@ impl Trainer {
         self.slots = Mutex::default();
         self.pool = FloatPool::new();
         self.loss_memory = LossMemory::default();
+        self.device.iter_mut().for_each(DeviceTrainer::release_memory);
     }
 
     /// Applies one update: the mean gradient of `batches` (rows of `table`), at this learning rate.
@@ -162,6 +205,13 @@ impl Trainer {
     /// # Errors
     /// A rank was lost, a loss or gradient is not finite, or the step was given up; the state is then what it was before.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
+        if let Some(device) = &mut self.device {
+            let outcome = device.step(table, batches, learning_rate, &self.interrupt)?;
+            self.state.step = device.optimizer.step;
+            self.moved_on = true;
+            let leave = self.interrupt.is_leaving();
+            return Ok(StepOutcome { loss: outcome.loss, grad_norm: outcome.grad_norm, kept: (0, 0), leave });
+        }
         let words = word_rows(table, batches.iter().copied().flatten(), self.encoder.config().vocab_size);
         let shape = GradientShape::new(&self.encoder, words);
         let mut sum: Option<Gradient> = None;

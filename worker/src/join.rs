@@ -8,7 +8,7 @@ use artel_common::checkpoint::History;
 use artel_common::plan::EpochPlan;
 use artel_common::records::{Evaluation, TokensManifest};
 use artel_common::schedule::Schedule;
-use artel_common::spec::{LossKind, RunSpec};
+use artel_common::spec::{DeviceKind, LossKind, RunSpec};
 use artel_common::{ErrorKind, memory};
 use artel_proto::convert;
 use artel_proto::v1::{self, FailureKind, report_request::Report};
@@ -16,6 +16,7 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
+use artel_trainer::gpu;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::optim::AdamW;
@@ -61,12 +62,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let (state, history) = state(session, task, &folder, report)?;
     let num_columns = session.dataset()?.train.num_columns as usize;
     let settings = settings(&spec, &folder, &encoder, threads, task.local_workers as usize, num_columns)?;
-    let plan = format!(
-        "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",
-        artel_trainer::kernels::kernel_path(),
-        if threads == 1 { "" } else { "s" },
-        settings.activation_budget.all / 1_000_000
-    );
+    let activations = settings.activation_budget.all;
     let dataset = session.dataset()?;
     let tokens = session.inputs()?.tokens.clone().ok_or_else(|| TaskError::internal("the store has no tokens yet"))?;
     let tokens: TokensManifest = session.wait(session.store.get_json_verified(&tokens))?;
@@ -78,11 +74,17 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let batches = plans.iter().map(|plan| plan.num_batches() as u64).collect();
     let schedule = Schedule::new(batches, spec.train.gradient_accumulation_steps as u64, spec.train.max_steps);
     let dims = spec.eval_dims(folder.config.hidden_size);
-    let trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
+    let mut trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
+    if spec.workers.device == DeviceKind::Cuda {
+        trainer = trainer.on_gpu(Arc::new(gpu::open(0)?))?;
+    }
+    let plan = plan(&trainer, threads, activations);
     let rank = task.rank as usize;
     let seat = Seat { generation: task.generation, rank, world_size: task.members.len() };
     let mut warnings = folder.warnings.clone();
-    warnings.extend(idle_threads(threads, spec.train.gradient_leaves, task.members.len()));
+    if trainer.device().is_none() {
+        warnings.extend(idle_threads(threads, spec.train.gradient_leaves, task.members.len()));
+    }
     let losses = if rank == 0 { history.losses.clone() } else { Vec::new() };
     let evaluations = serde_json::from_str(&task.evaluations_json)
         .map_err(|e| TaskError::internal(format!("the evaluations so far are not readable: {e}")))?;
@@ -90,6 +92,22 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
         World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims, seat, evaluations, history },
         v1::Joined { plan, warnings, losses },
     ))
+}
+
+/// What the worker computes with, for people.
+fn plan(trainer: &Trainer, threads: usize, activations: usize) -> String {
+    match trainer.device() {
+        Some(device) => {
+            let tokens = device.micro_batch_tokens();
+            format!("{}, bf16, up to {tokens} tokens at once", device.gpu().backend().describe())
+        }
+        None => format!(
+            "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",
+            artel_trainer::kernels::kernel_path(),
+            if threads == 1 { "" } else { "s" },
+            activations / 1_000_000
+        ),
+    }
 }
 
 /// The state to begin from: a checkpoint's, else the base model's.

@@ -39,6 +39,7 @@ pub(crate) fn train(session: &mut Session, task: &v1::Train, report: &Reporter) 
         losses.push(outcome.loss);
         saver.check()?;
         if task.save_at.contains(&(step + 1)) {
+            world.trainer.settle()?;
             saver.begin(world.seat, &world.trainer.state, &world.history, report)?;
         }
         fail::fail_point!("train::after_step");
@@ -49,6 +50,7 @@ pub(crate) fn train(session: &mut Session, task: &v1::Train, report: &Reporter) 
     }
     // evaluation, saving and export need memory too
     world.trainer.release_memory();
+    world.trainer.settle()?;
     let params_digest = world.trainer.state.params_digest()?.to_string();
     Ok(v1::Trained { to_step: world.trainer.state.step, losses, params_digest })
 }
@@ -118,6 +120,7 @@ pub(crate) fn evaluate(world: &mut World, report: &Reporter) -> TaskResult<v1::E
         micro_batch_tokens: trainer.settings().micro_batch_tokens,
         workspaces: &Workspaces::default(),
         interrupt: trainer.interrupt(),
+        device: trainer.device(),
     };
     let total = (world.queries.texts.len() + world.corpus.texts.len()) as u64;
     let ranks = collective.world_size();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use artel_common::exit::Exit;
 
-use crate::doctor::{Findings, Machine, Model, StoreCheck, problems, table};
+use crate::doctor::{Findings, GpuCheck, Machine, Model, StoreCheck, problems, table};
 use crate::failure::Failure;
 use crate::output;
 use crate::text::printable;
@@ -18,6 +18,9 @@ pub struct Args {
     /// Model folder to open as well, and to measure
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Compare the first GPU with the CPU as well: every kernel, forward and backward, and whole updates
+    #[arg(long)]
+    gpu: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -33,10 +36,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None => None,
     };
     let model = args.model.as_deref().map(|path| Model::examine(path, cores));
+    let gpu_check = args.gpu.then(GpuCheck::examine);
     let mut problems = problems::of_machine(&machine, cfg!(debug_assertions));
     problems.extend(store.as_ref().and_then(|store| store.error.clone()));
     problems.extend(model.as_ref().and_then(|model| model.error.clone()));
-    let findings = Findings { version: env!("CARGO_PKG_VERSION"), machine, store, model, problems };
+    problems.extend(gpu_check.as_ref().and_then(|gpu| gpu.error.clone()));
+    let findings = Findings { version: env!("CARGO_PKG_VERSION"), machine, store, model, gpu_check, problems };
     if args.json {
         let line = serde_json::to_string(&findings);
         output::data(&line.map_err(|e| Failure::internal(format!("cannot write the findings: {e}")))?)?;
@@ -50,7 +55,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 fn verdict(findings: &Findings) -> Result<(), Failure> {
     let store = findings.store.as_ref().map(|store| (store.exit, "the store"));
     let model = findings.model.as_ref().map(|model| (model.exit, "the model"));
-    let failed: Vec<_> = [store, model].into_iter().flatten().filter(|(exit, _)| *exit != Exit::Done).collect();
+    let gpu = findings.gpu_check.as_ref().map(|gpu| (gpu.exit, "the GPU"));
+    let failed: Vec<_> = [store, model, gpu].into_iter().flatten().filter(|(exit, _)| *exit != Exit::Done).collect();
     let Some((exit, _)) = failed.first() else { return Ok(()) };
     let names: Vec<_> = failed.iter().map(|(_, name)| *name).collect();
     Err(Failure::new(*exit, format!("{} cannot be used; the problems on standard output say why", names.join(" and "))))

@@ -81,7 +81,7 @@ pub struct Files {
     pub temp_free_bytes: Option<u64>,
 }
 
-/// A GPU's driver, which this build does not use.
+/// A GPU's driver.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gpu {
     pub used: bool,
@@ -149,7 +149,7 @@ impl Gpu {
         let own = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let folders = std::env::split_paths(&own).chain(LIBRARY_FOLDERS.iter().map(PathBuf::from));
         let libcuda = folders.map(|folder| folder.join("libcuda.so.1")).find(|path| path.is_absolute() && path.exists());
-        Self { used: false, driver_version: proc::nvidia_version(&version).map(str::to_owned), libcuda }
+        Self { used: artel_trainer::gpu::BUILT, driver_version: proc::nvidia_version(&version).map(str::to_owned), libcuda }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What this machine offers to a run, what is missing, and what to do about it.
 
+mod gpu;
 pub mod machine;
 pub mod model;
 pub mod problems;
@@ -9,6 +10,7 @@ pub mod table;
 
 use serde::Serialize;
 
+pub use self::gpu::GpuCheck;
 pub use self::machine::Machine;
 pub use self::model::Model;
 pub use self::store::StoreCheck;
@@ -25,6 +27,8 @@ pub struct Findings {
     pub store: Option<StoreCheck>,
     /// What `--model` asked for.
     pub model: Option<Model>,
+    /// What `--gpu` asked for.
+    pub gpu_check: Option<GpuCheck>,
     /// Each what is wrong and what to do.
     pub problems: Vec<String>,
 }

@@ -4,19 +4,20 @@ use artel_trainer::speed;
 
 use super::machine::{Cpu, Files, Gpu, MemoryFacts};
 use super::model::Facts;
-use super::{Findings, Model, StoreCheck};
+use super::{Findings, GpuCheck, Model, StoreCheck};
 use crate::text::{bytes, count, rate};
 
 /// The lines.
 pub fn lines(findings: &Findings) -> Vec<String> {
     let machine = &findings.machine;
-    let mut rows = vec![("artel", format!("{}, this build computes on the CPU", findings.version))];
+    let mut rows = vec![("artel", format!("{}, {}", findings.version, kinds()))];
     rows.extend(of_cpu(&machine.cpu));
     rows.extend(of_memory(&machine.memory));
     rows.push(("files", of_files(&machine.files)));
     rows.push(("gpu", of_gpu(&machine.gpu)));
     rows.extend(findings.store.as_ref().map(|store| ("store", of_store(store))));
     rows.extend(findings.model.iter().flat_map(of_model));
+    rows.extend(findings.gpu_check.iter().flat_map(of_gpu_check));
     let mut lines: Vec<String> = rows.into_iter().map(|(title, words)| format!("{title:<9} {words}")).collect();
     lines.extend(findings.problems.iter().map(|problem| format!("problem: {problem}")));
     if findings.problems.is_empty() {
@@ -72,7 +73,29 @@ fn of_gpu(gpu: &Gpu) -> String {
         (None, Some(path)) => format!("an NVIDIA driver's library is there, {}", path.display()),
         (None, None) => "no NVIDIA driver was found".to_owned(),
     };
-    format!("not used by this build; {found}")
+    let used = if gpu.used { "this build can use one" } else { "not used by this build" };
+    format!("{used}; {found}")
+}
+
+/// What this build computes on.
+fn kinds() -> &'static str {
+    if artel_trainer::gpu::BUILT { "this build computes on the CPU and on NVIDIA GPUs" } else { "this build computes on the CPU" }
+}
+
+fn of_gpu_check(gpu: &GpuCheck) -> Vec<(&'static str, String)> {
+    let mut rows: Vec<_> = gpu.device.iter().map(|device| ("device", device.clone())).collect();
+    rows.push((
+        "nccl",
+        match &gpu.nccl {
+            Ok(version) => version.clone(),
+            Err(why) => format!("none, which several GPUs need: {why}"),
+        },
+    ));
+    rows.extend(gpu.checks.iter().map(|check| {
+        let verdict = if check.passed { "passed" } else { "FAILED" };
+        ("check", format!("{verdict}: {}: {} ({} s)", check.name, check.found, check.seconds))
+    }));
+    rows
 }
 
 fn of_store(store: &StoreCheck) -> String {

@@ -134,6 +134,8 @@ pub enum Strategy {
 pub enum Precision {
     /// 32-bit floats.
     F32,
+    /// 16-bit floats with f32's range, summed in f32: a GPU's.
+    Bf16,
 }
 
 /// `[train]`: sentence-transformers' vocabulary where it has one.
@@ -214,6 +216,8 @@ pub struct EvaluateSection {
 pub enum DeviceKind {
     /// The CPU.
     Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 /// `[workers]`: who computes; never changes the weights.

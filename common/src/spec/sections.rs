@@ -14,8 +14,14 @@ const SCHEDULERS: &[(&str, SchedulerKind)] = &[
 ];
 const STRATEGIES: &[(&str, Strategy)] =
     &[("no", Strategy::No), ("steps", Strategy::Steps), ("epoch", Strategy::Epoch), ("epochs", Strategy::Epoch)];
-const PRECISIONS: &[(&str, Precision)] = &[("f32", Precision::F32), ("fp32", Precision::F32), ("float32", Precision::F32)];
-const DEVICES: &[(&str, DeviceKind)] = &[("cpu", DeviceKind::Cpu)];
+const PRECISIONS: &[(&str, Precision)] = &[
+    ("f32", Precision::F32),
+    ("bf16", Precision::Bf16),
+    ("fp32", Precision::F32),
+    ("float32", Precision::F32),
+    ("bfloat16", Precision::Bf16),
+];
+const DEVICES: &[(&str, DeviceKind)] = &[("cpu", DeviceKind::Cpu), ("cuda", DeviceKind::Cuda)];
 /// The least memory that a worker can be given: a smaller figure is a slip of the pen.
 const LEAST_MEMORY: u64 = 1_000_000;
 
@@ -173,14 +179,27 @@ fn loss(reader: &mut Reader<'_, '_>) -> LossKind {
 
 fn precision(reader: &mut Reader<'_, '_>) -> Precision {
     let written = reader.peek("train", "precision").unwrap_or_default().to_lowercase();
-    if ["bf16", "bfloat16", "fp16", "f16", "float16", "half", "tf32"].contains(&written.as_str()) {
-        let why = format!(
-            "\"{written}\" is a format of GPUs; the CPU trains in f32, exactly; write precision = \"f32\" or leave it out"
-        );
+    let device = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
+    let of_device = if device == "cuda" { Precision::Bf16 } else { Precision::F32 };
+    if ["fp16", "f16", "float16", "half", "tf32"].contains(&written.as_str()) {
+        let why = format!("\"{written}\": the CPU trains in f32, a GPU in bf16; leave precision out");
         reader.problem("train", "precision", why);
-        return Precision::F32;
+        return of_device;
     }
-    reader.choice("train", "precision", PRECISIONS).unwrap_or(Precision::F32)
+    let precision = reader.choice("train", "precision", PRECISIONS).unwrap_or(of_device);
+    match (precision, of_device) {
+        (Precision::Bf16, Precision::F32) => reader.problem(
+            "train",
+            "precision",
+            format!("\"{written}\" is a format of GPUs; the CPU trains in f32, exactly; leave it out, or write device = \"cuda\" in [workers]"),
+        ),
+        (Precision::F32, Precision::Bf16) => {
+            let why = format!("\"{written}\": a GPU trains in bf16, with f32 for what sums; leave precision out");
+            reader.problem("train", "precision", why);
+        }
+        _ => {}
+    }
+    of_device
 }
 
 fn evaluate(reader: &mut Reader<'_, '_>, train: &TrainSection) -> EvaluateSection {
@@ -212,15 +231,25 @@ fn evaluate(reader: &mut Reader<'_, '_>, train: &TrainSection) -> EvaluateSectio
 fn workers(reader: &mut Reader<'_, '_>) -> WorkersSection {
     let written = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
     let device = match written.split(':').next() {
-        Some("cuda" | "gpu" | "auto" | "mps" | "rocm" | "xpu") => {
-            let why = format!("\"{written}\": this version computes on the CPU alone; write device = \"cpu\" or leave it out");
+        Some("gpu" | "auto" | "mps" | "rocm" | "xpu") => {
+            let why = format!("\"{written}\": write device = \"cuda\" for an NVIDIA GPU, or \"cpu\"");
+            reader.problem("workers", "device", why);
+            None
+        }
+        _ if written.starts_with("cuda:") => {
+            let why = format!("\"{written}\": write device = \"cuda\" and name the GPU in CUDA_VISIBLE_DEVICES");
             reader.problem("workers", "device", why);
             None
         }
         _ => reader.choice("workers", "device", DEVICES),
     };
+    let count = reader.integer("workers", "count", 1..=64).unwrap_or(1) as usize;
+    if device == Some(DeviceKind::Cuda) && count > 1 {
+        let why = format!("{count}: one GPU with one worker is what this version trains on; write count = 1");
+        reader.problem("workers", "count", why);
+    }
     WorkersSection {
-        count: reader.integer("workers", "count", 1..=64).unwrap_or(1) as usize,
+        count,
         device: device.unwrap_or(DeviceKind::Cpu),
         threads: reader.integer("workers", "threads", 1..=1024).map(|n| n as usize),
         memory_limit: reader.bytes("workers", "memory_limit", LEAST_MEMORY),

@@ -144,8 +144,11 @@ fn wrong_values() {
         ("[evaluate]\nmetric_for_best_model = \"dim_x_cosine_ndcg@10\"", "no width"),
         ("matryoshka_dims = [64]\n[evaluate]\nmetric_for_best_model = \"dim_128_cosine_ndcg@10\"", "not measured"),
         ("[workers]\ncount = 9", "gradient_leaves = 9"),
-        ("[workers]\ndevice = \"cuda\"", "CPU alone"),
-        ("[workers]\ndevice = \"auto\"", "CPU alone"),
+        ("[workers]\ndevice = \"auto\"", "write device = \"cuda\" for an NVIDIA GPU"),
+        ("[workers]\ndevice = \"cuda:1\"", "name the GPU in CUDA_VISIBLE_DEVICES"),
+        ("[workers]\ndevice = \"cuda\"\ncount = 2", "one GPU with one worker"),
+        ("precision = \"f32\"\n[workers]\ndevice = \"cuda\"", "a GPU trains in bf16"),
+        ("precision = \"fp16\"", "a GPU in bf16"),
         ("[workers]\nmemory_limit = \"2 apples\"", "\"2GB\""),
         ("[workers]\nmemory_limit = 2", "at least 1 MB"),
     ];

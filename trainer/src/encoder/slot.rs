@@ -70,8 +70,8 @@ impl Slot {
         // the old memory first, or both would be there at once
         (self.layers, self.ends) = (Vec::new(), None);
         // a leaf of the next steps may be somewhat longer
-        self.tokens = capacity((tokens + tokens / 2).max(self.tokens));
-        self.sequences = capacity(sequences.max(self.sequences));
+        self.tokens = capacity(tokens, true, like).max(self.tokens);
+        self.sequences = capacity(sequences, false, like).max(self.sequences);
         let zeros = |len: usize, dtype: DType| Tensor::zeros(roomy(len), dtype, like.device());
         let (narrow, wide) = (like.dtype(), wide(like.dtype()));
         for _ in 0..num_layers {

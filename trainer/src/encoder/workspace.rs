@@ -6,7 +6,7 @@
 use std::ops::Deref;
 use std::sync::Mutex;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::slot::Slot;
 use crate::Result;
@@ -53,8 +53,13 @@ impl Deref for Buffer {
     }
 }
 
-/// The capacity for `len` rows: a power of two, so that it seldom grows.
-pub(super) fn capacity(len: usize) -> usize {
+/// The capacity for `len` rows of this type and device. On the CPU a power of two with room for half as much again where it is to last, so that it
+/// seldom grows: what is not touched takes no memory there. On a GPU it does.
+pub(super) fn capacity(len: usize, lasting: bool, like: &Tensor) -> usize {
+    if like.dtype() == DType::BF16 {
+        return len.next_multiple_of(LEAST_ROWS);
+    }
+    let len = if lasting { len + len / 2 } else { len };
     len.next_power_of_two().max(LEAST_ROWS)
 }
 
@@ -66,7 +71,7 @@ impl Workspace {
 
     /// A buffer of these rows and columns, in the element type and on the device of `like`. Its contents are undefined.
     pub(crate) fn take(&mut self, (rows, width): (usize, usize), like: &Tensor) -> Result<Buffer> {
-        self.rows = self.rows.max(capacity(rows));
+        self.rows = self.rows.max(capacity(rows, false, like));
         let len = self.rows * width;
         let suits = |free: &Free| {
             free.width == width

@@ -32,6 +32,7 @@ pub struct Cuda {
     cuda: CudaDevice,
     kernels: HashMap<&'static str, CudaFunction>,
     multiprocessors: u32,
+    name: String,
 }
 
 impl std::fmt::Debug for Cuda {
@@ -66,6 +67,9 @@ impl Cuda {
         }
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         let multiprocessors = context.attribute(attribute).map_err(|e| failed("the device's multiprocessors", e))?;
+        let (major, minor) = found;
+        let name = context.name().map_err(|e| failed("the device's name", e))?;
+        let name = format!("{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors");
         let mut kernels = HashMap::new();
         for (file, ptx) in KERNEL_FILES.iter().zip(PTX) {
             let module = context.load_module(ptx.into()).map_err(|e| failed(format!("kernels/{}.cu", file.name), e))?;
@@ -73,7 +77,7 @@ impl Cuda {
                 kernels.insert(kernel, function(&module, kernel)?);
             }
         }
-        Gpu::new(Box::new(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32 }))
+        Gpu::new(Box::new(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32, name }))
     }
 }
 
@@ -86,8 +90,17 @@ impl Backend for Cuda {
         &self.device
     }
 
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+
     fn multiprocessors(&self) -> u32 {
         self.multiprocessors
+    }
+
+    fn free_bytes(&self) -> Result<usize> {
+        let (free, _) = self.cuda.cuda_stream().context().mem_get_info().map_err(|e| failed("the device's free memory", e))?;
+        Ok(free)
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {

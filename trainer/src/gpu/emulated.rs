@@ -15,6 +15,9 @@ use super::{Backend, Gpu, Launch, Matrix, Product, Width};
 use crate::kernels::{Mat, MatMut, gemm};
 use crate::{Error, Result};
 
+/// What happens in the place of a kernel, if it is not itself.
+type Alter = dyn Fn(&Launch) -> Option<Result<()>> + Send + Sync;
+
 /// The emulator's one function.
 type Emulate = unsafe extern "C" fn(*const c_char, *const u32, u32, u32, *const *mut c_void, *mut c_char, usize) -> c_int;
 
@@ -29,10 +32,20 @@ pub(crate) struct Emulated {
 
 /// A GPU on the CPU.
 pub(crate) fn gpu() -> Gpu {
+    Gpu::new(Box::new(emulated())).expect("there is memory")
+}
+
+/// A GPU on the CPU, some of whose kernels do something else.
+pub(crate) fn altered(alter: impl Fn(&Launch) -> Option<Result<()>> + Send + Sync + 'static) -> Gpu {
+    Gpu::new(Box::new(Altered { rest: emulated(), alter: Box::new(alter) })).expect("there is memory")
+}
+
+/// The emulator.
+fn emulated() -> Emulated {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     // SAFETY: the library is ours; loading it enters its kernels in a table and does nothing else.
     let library = LIBRARY.get_or_init(|| unsafe { Library::new(built()) }.expect("the emulator can be loaded"));
-    Gpu::new(Box::new(Emulated { library })).expect("there is memory")
+    Emulated { library }
 }
 
 /// The emulator with all kernels, built where the test's own program lies unless it is there.
@@ -89,8 +102,16 @@ impl Backend for Emulated {
         &Device::Cpu
     }
 
+    fn describe(&self) -> String {
+        "an emulated GPU".to_owned()
+    }
+
     fn multiprocessors(&self) -> u32 {
         2
+    }
+
+    fn free_bytes(&self) -> Result<usize> {
+        Ok(1 << 30)
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {
@@ -130,6 +151,45 @@ impl Backend for Emulated {
             }
         }
         Ok(())
+    }
+}
+
+struct Altered {
+    rest: Emulated,
+    alter: Box<Alter>,
+}
+
+impl std::fmt::Debug for Altered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Altered")
+    }
+}
+
+impl Backend for Altered {
+    fn device(&self) -> &Device {
+        self.rest.device()
+    }
+
+    fn describe(&self) -> String {
+        self.rest.describe()
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.rest.multiprocessors()
+    }
+
+    fn free_bytes(&self) -> Result<usize> {
+        self.rest.free_bytes()
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        // SAFETY: the caller's promise.
+        (self.alter)(launch).unwrap_or_else(|| unsafe { self.rest.launch(launch) })
+    }
+
+    unsafe fn multiply(&self, product: &Product) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.rest.multiply(product) }
     }
 }
 

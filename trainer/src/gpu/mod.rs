@@ -6,6 +6,7 @@
 
 mod address;
 mod batch;
+pub mod check;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(test)]
@@ -34,15 +35,42 @@ use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor};
 
+#[cfg(not(feature = "cuda"))]
+use crate::Error;
 use crate::Result;
+
+/// Whether this build knows GPUs.
+pub const BUILT: bool = cfg!(feature = "cuda");
+
+/// Opens GPU `ordinal` of those that CUDA_VISIBLE_DEVICES leaves.
+///
+/// # Errors
+/// There is none, it is not of use, or this build knows none.
+pub fn open(ordinal: usize) -> Result<Gpu> {
+    #[cfg(feature = "cuda")]
+    return cuda::Cuda::open(ordinal);
+    #[cfg(not(feature = "cuda"))]
+    Err(Error::input(format!(
+        "GPU {ordinal} cannot be used: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md"
+    )))
+}
 
 /// What runs kernels and products, in the order in which they are asked for.
 pub trait Backend: Debug + Send + Sync {
     /// Where its tensors lie.
     fn device(&self) -> &Device;
 
+    /// What it is, for people.
+    fn describe(&self) -> String;
+
     /// Its multiprocessors: how many blocks it takes to keep it busy.
     fn multiprocessors(&self) -> u32;
+
+    /// Bytes that are free on it.
+    ///
+    /// # Errors
+    /// The device is gone.
+    fn free_bytes(&self) -> Result<usize>;
 
     /// Begins a kernel.
     ///
@@ -91,6 +119,11 @@ impl Gpu {
     pub fn new(backend: Box<dyn Backend>) -> Result<Self> {
         let like = Tensor::zeros(1, DType::BF16, backend.device())?;
         Ok(Self { backend, like, scratch: Mutex::default() })
+    }
+
+    /// Frees what calls left for later ones.
+    pub fn release_memory(&self) {
+        self.scratch.lock().expect("no thread panics with it").clear();
     }
 
     /// A tensor of the type and device that activations have.

@@ -12,12 +12,21 @@ use candle_core::{DType, Tensor};
 use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Place};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::encoder::{Activations, Encoder, Pass, Workspace};
+use crate::interrupt::Interrupt;
 use crate::loss::LossSpec;
 use crate::optim::AdamW;
 use crate::packed::{PackedBatch, SampleKey};
 use crate::state::TrainState;
 use crate::tokens::TokenTable;
 use crate::{Error, Result};
+
+/// The share of what is free that is planned with; the rest is for what libraries take.
+const FREE_SHARE: f64 = 0.85;
+/// What the loss may take.
+const LOSS_BYTES: usize = 1 << 30;
+/// Tokens at once: as few as one long text and some, and so many that more brings nothing.
+const LEAST_TOKENS: usize = 1024;
+const MOST_TOKENS: usize = 1 << 17;
 
 /// What changes the weights, and how many tokens go through the device at once.
 #[derive(Debug, Clone)]
@@ -39,7 +48,7 @@ pub struct DeviceSettings {
 /// Trains on one device.
 #[derive(Debug)]
 pub struct DeviceTrainer {
-    gpu: Gpu,
+    gpu: Arc<Gpu>,
     encoder: Arc<Encoder>,
     settings: DeviceSettings,
     workspace: Workspace,
@@ -59,19 +68,24 @@ impl DeviceTrainer {
     ///
     /// # Errors
     /// The model does not run on the device, or it gives no memory.
-    pub fn new(gpu: Gpu, encoder: Arc<Encoder>, settings: DeviceSettings, state: &TrainState) -> Result<Self> {
+    pub fn new(gpu: Arc<Gpu>, encoder: Arc<Encoder>, settings: DeviceSettings, state: &TrainState) -> Result<Self> {
         let optimizer = Optimizer::new(&gpu, encoder.layout(), state)?;
         Ok(Self { gpu, encoder, settings, workspace: Workspace::new(), optimizer })
     }
 
-    /// Applies one update: the mean gradient of `batches` (rows of `table`), at this learning rate.
+    /// Applies one update: the mean gradient of `batches` (rows of `table`), at this learning rate. Where memory does not suffice, half as
+    /// many tokens go through the device at once from then on.
     ///
     /// # Errors
-    /// A loss or gradient is not finite, or the device refused something; the state is then what it was before.
-    pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<Outcome> {
-        self.optimizer.clear()?;
-        for rows in batches {
-            self.add_batch(table, rows)?;
+    /// A loss or gradient is not finite, the work is to end, or the device refused something; the state is then what it was before.
+    pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64, interrupt: &Interrupt) -> Result<Outcome> {
+        while let Err(error) = self.gradient(table, batches, interrupt) {
+            if !is_out_of_memory(&error) || self.settings.micro_batch_tokens <= LEAST_TOKENS {
+                return Err(error);
+            }
+            self.settings.micro_batch_tokens = (self.settings.micro_batch_tokens / 2).max(LEAST_TOKENS);
+            self.release_memory();
+            tracing::warn!("the GPU ran out of memory; going on with {} tokens at once", self.settings.micro_batch_tokens);
         }
         let share = 1.0 / batches.len().max(1) as f64;
         let DeviceSettings { adamw, max_grad_norm, .. } = &self.settings;
@@ -88,14 +102,63 @@ impl DeviceTrainer {
         Ok(outcome)
     }
 
+    /// The embeddings of a batch, f32 [S, h], by the parameters as they are.
+    ///
+    /// # Errors
+    /// The batch does not suit the model, or the device refused something.
+    pub fn encode(&self, batch: &PackedBatch, workspace: &mut Workspace) -> Result<Vec<f32>> {
+        if batch.num_sequences() == 0 {
+            return Ok(Vec::new());
+        }
+        let on_device = DeviceBatch::new(&self.gpu, batch, self.encoder.config(), self.encoder.pooling())?;
+        let place = Place { gpu: &self.gpu, batch: &on_device, weights: &self.optimizer.weights };
+        let pass = self.encoder.pass(&self.optimizer.params, batch, None)?.on(place);
+        let acts = pass.room(false, workspace)?;
+        pass.forward(&acts, workspace)?;
+        Ok(acts.embeddings.flatten_all()?.to_vec1()?)
+    }
+
+    /// What it runs on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Tokens that go through the device at once.
+    pub fn micro_batch_tokens(&self) -> usize {
+        self.settings.micro_batch_tokens
+    }
+
+    /// Frees what is kept from update to update; the next one makes it anew.
+    pub fn release_memory(&mut self) {
+        self.workspace = Workspace::new();
+        self.gpu.release_memory();
+    }
+
+    /// How many tokens' activations fit into what is free, beside the loss.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn tokens_that_fit(gpu: &Gpu, encoder: &Encoder) -> Result<usize> {
+        let kept = encoder.activation_bytes(1) / 2;
+        let buffers = encoder.buffer_width() * 2;
+        let free = (gpu.backend().free_bytes()? as f64 * FREE_SHARE) as usize;
+        Ok((free.saturating_sub(LOSS_BYTES) / (kept + buffers)).clamp(LEAST_TOKENS, MOST_TOKENS))
+    }
+
     fn dropout(&self) -> Option<Dropout> {
         let (hidden, attention) = self.settings.dropout;
         let key = DropoutKey { seed: self.settings.seed, step: self.optimizer.step };
         (hidden > 0.0 || attention > 0.0).then_some(Dropout { key, hidden: hidden as f32, attention: attention as f32 })
     }
 
+    /// The gradient of the batches' losses, added up.
+    fn gradient(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
+        self.optimizer.clear()?;
+        batches.iter().try_for_each(|rows| self.add_batch(table, rows, interrupt))
+    }
+
     /// Adds a batch's loss and gradient.
-    fn add_batch(&mut self, table: &TokenTable, rows: &[u32]) -> Result<()> {
+    fn add_batch(&mut self, table: &TokenTable, rows: &[u32], interrupt: &Interrupt) -> Result<()> {
         let micros = self.cut(table, rows)?;
         let dropout = self.dropout();
         let (h, num_texts) = (self.encoder.config().hidden_size, rows.len() * table.num_columns());
@@ -103,12 +166,14 @@ impl DeviceTrainer {
         let keep = micros.len() == 1;
         let mut kept = None;
         for micro in &micros {
+            interrupt.check()?;
             let acts = self.forward(micro, dropout.as_ref(), keep)?;
             embeddings.slice_set(&acts.embeddings, 0, micro.texts.start)?;
             kept = keep.then_some(acts);
         }
         let d_embeddings = self.loss(&embeddings, rows.len())?;
         for micro in &micros {
+            interrupt.check()?;
             let acts = match kept.take() {
                 Some(acts) => acts,
                 None => self.forward(micro, dropout.as_ref(), true)?,
@@ -164,6 +229,12 @@ impl DeviceTrainer {
         loss.run(&self.optimizer.loss()?, &part(&d_embeddings, 0, num_rows)?, &part(&d_embeddings, num_rows, others)?)?;
         Ok(d_embeddings)
     }
+}
+
+/// Whether a device had no memory left, as CUDA and cuBLAS say it.
+fn is_out_of_memory(error: &Error) -> bool {
+    let text = error.to_string();
+    ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"].iter().any(|name| text.contains(name))
 }
 
 /// A micro-batch's way through the encoder.

@@ -31,7 +31,9 @@ const ROW_THREADS: usize = 128;
 const COLUMN_THREADS: usize = 128;
 /// Blocks for each multiprocessor where a kernel goes over rows in a loop.
 const BLOCKS: usize = 2;
-/// Features that a warp holds of a row.
+/// Features that a warp holds of a row: kernels are made for each.
+const WIDTHS: [usize; 3] = [512, 768, MAX_WIDTH];
+/// The widest.
 const MAX_WIDTH: usize = 1024;
 
 /// Which masks, as kernels take it.
@@ -102,16 +104,22 @@ fn rows_of(tensor: &Tensor) -> Result<(usize, usize)> {
     Ok((n, width))
 }
 
-/// A kernel whose warps have a row each.
-fn row_launch(kernel: &str, n: usize) -> Launch {
-    Launch::new(kernel, [n.div_ceil(ROW_THREADS / WARP), 1, 1], ROW_THREADS as u32)
+/// The kernel for rows of this width.
+fn by_width(kernel: &str, h: usize) -> String {
+    let width = WIDTHS.into_iter().find(|width| h <= *width).unwrap_or(MAX_WIDTH);
+    format!("{kernel}_{width}")
+}
+
+/// A kernel whose warps have one of n rows of h features each.
+fn row_launch(kernel: &str, n: usize, h: usize) -> Launch {
+    Launch::new(by_width(kernel, h), [n.div_ceil(ROW_THREADS / WARP), 1, 1], ROW_THREADS as u32)
 }
 
 /// As [`row_launch`], where warps go on to further rows: with its blocks.
-fn row_loop(gpu: &Gpu, kernel: &str, n: usize) -> (Launch, usize) {
+fn row_loop(gpu: &Gpu, kernel: &str, n: usize, h: usize) -> (Launch, usize) {
     let most = gpu.backend().multiprocessors() as usize * BLOCKS;
     let blocks = n.div_ceil(ROW_THREADS / WARP).min(most);
-    (Launch::new(kernel, [blocks, 1, 1], ROW_THREADS as u32), blocks)
+    (Launch::new(by_width(kernel, h), [blocks, 1, 1], ROW_THREADS as u32), blocks)
 }
 
 /// A kernel whose threads have two columns each and go down the rows: with its blocks below one another.

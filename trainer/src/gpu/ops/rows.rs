@@ -43,7 +43,7 @@ impl OnGpu for Embed<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, h) = rows_of(self.output)?;
         let norm = &self.embedding.norm;
-        let launch = row_launch("embed", n)
+        let launch = row_launch("embed", n, h)
             .with(narrow(self.output)?)
             .with(Tables::of(self.params, self.embedding, place)?)
             .with(Places::of(place))
@@ -65,7 +65,7 @@ impl OnGpu for EmbedBackward<'_> {
         }
         let (n, h) = rows_of(self.d)?;
         let (gpu, norm) = (place.gpu, &self.embedding.norm);
-        let (launch, blocks) = row_loop(gpu, "embed_backward", n);
+        let (launch, blocks) = row_loop(gpu, "embed_backward", n, h);
         let partials = Partials::new(gpu, 2, blocks, h)?;
         let launch = launch
             .shared_floats(h)
@@ -109,7 +109,7 @@ impl EmbedBackward<'_> {
 impl OnGpu for Normalize<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, h) = rows_of(self.output)?;
-        let launch = row_launch("normalize", n)
+        let launch = row_launch("normalize", n, h)
             .with(narrow(self.output)?)
             .with(narrow(self.input)?)
             .with(element(self.params, self.norm.gamma.start)?)
@@ -125,7 +125,7 @@ impl OnGpu for Normalize<'_> {
 impl OnGpu for ResidualNormalize<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, h) = rows_of(self.output)?;
-        let launch = row_launch("residual_normalize", n)
+        let launch = row_launch("residual_normalize", n, h)
             .with(narrow(self.sums)?)
             .with(narrow(self.output)?)
             .with(narrow(self.residual)?)
@@ -146,7 +146,7 @@ impl OnGpu for ResidualNormalizeBackward<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, h) = rows_of(self.d)?;
         let gpu = place.gpu;
-        let (launch, blocks) = row_loop(gpu, "residual_normalize_backward", n);
+        let (launch, blocks) = row_loop(gpu, "residual_normalize_backward", n, h);
         let partials = Partials::new(gpu, 3, blocks, h)?;
         let launch = launch
             .shared_floats(h)

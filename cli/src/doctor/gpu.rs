@@ -1,0 +1,67 @@
+//! A GPU: whether it opens, and whether it computes what the CPU does.
+
+use std::sync::Arc;
+
+use artel_common::exit::Exit;
+use artel_trainer::gpu::{self, Gpu, check};
+use artel_trainer::nccl;
+use serde::Serialize;
+
+use super::machine::rounded;
+use crate::failure::Failure;
+use crate::output;
+
+/// What the first GPU came to.
+#[derive(Debug, Serialize)]
+pub struct GpuCheck {
+    /// Its name and kind, where it opens.
+    pub device: Option<String>,
+    /// NCCL's version; else why it cannot be used, which matters to several GPUs alone.
+    pub nccl: Result<String, String>,
+    /// Each comparison with the CPU.
+    pub checks: Vec<Check>,
+    /// Why it is of no use.
+    pub error: Option<String>,
+    /// The exit code that says so.
+    #[serde(skip)]
+    pub exit: Exit,
+}
+
+/// A comparison with the CPU.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub found: String,
+    pub passed: bool,
+    pub seconds: f64,
+}
+
+impl GpuCheck {
+    /// Opens the first GPU and compares it with the CPU, for some seconds.
+    pub fn examine() -> Self {
+        let nccl = nccl::Library::load().map(|library| library.version()).map_err(|error| error.to_string());
+        let of = |device, checks, error, exit| Self { device, nccl, checks, error, exit };
+        let gpu = match gpu::open(0) {
+            Ok(gpu) => Arc::new(gpu),
+            Err(error) => {
+                let Failure { message, exit } = error.into();
+                return of(None, Vec::new(), message, exit);
+            }
+        };
+        let checks = compare(&gpu);
+        let failed = checks.iter().filter(|check| !check.passed).count();
+        let error = (failed > 0).then(|| {
+            format!("{failed} of {} comparisons of the GPU with the CPU failed; do not train on it: report them with `artel doctor --gpu --json`", checks.len())
+        });
+        let exit = if failed > 0 { Exit::Internal } else { Exit::Done };
+        of(Some(gpu.backend().describe()), checks, error, exit)
+    }
+}
+
+fn compare(gpu: &Arc<Gpu>) -> Vec<Check> {
+    let each = check::checks(gpu).map(|check| {
+        output::talk(&format!("{}: {}", check.name, if check.passed { "as the CPU" } else { "FAILED" }));
+        Check { name: check.name, found: check.found, passed: check.passed, seconds: rounded(check.took.as_secs_f64()) }
+    });
+    each.collect()
+}
