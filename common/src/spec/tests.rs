@@ -161,6 +161,19 @@ fn wrong_values() {
     }
 }
 
+/// Goal: a GPU trains in bf16 whether that is written or not, and a run's identity tells it from one on the CPU. Method: three specs.
+#[test]
+fn devices() {
+    let on_gpu = ok(&format!("{LEAST}[workers]\ndevice = \"cuda\"\n"));
+    assert_eq!((on_gpu.workers.device, on_gpu.train.precision), (DeviceKind::Cuda, Precision::Bf16));
+    let written = ok(&format!("{LEAST}[train]\nprecision = \"bf16\"\n[workers]\ndevice = \"cuda\"\n"));
+    assert_eq!(written, on_gpu);
+    let on_cpu = ok(LEAST);
+    assert_eq!((on_cpu.workers.device, on_cpu.train.precision), (DeviceKind::Cpu, Precision::F32));
+    let digest = |spec: &RunSpec| spec.identity(&Digest::of(b"data"), &Digest::of(b"model")).expect("it was loaded");
+    assert_ne!(digest(&on_gpu), digest(&on_cpu));
+}
+
 /// Goal: `[data]` contradictions are told. Method: one spec each.
 #[test]
 fn wrong_data() {

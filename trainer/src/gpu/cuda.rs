@@ -42,7 +42,12 @@ impl std::fmt::Debug for Cuda {
 }
 
 fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Error {
-    Error::Internal(format!("{what}: {error}"))
+    Error::Internal(format!("{what}: {}", first_line(error)))
+}
+
+/// What an error says, without candle's backtrace.
+fn first_line(error: impl std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 impl Cuda {
@@ -52,7 +57,8 @@ impl Cuda {
     /// There is no such device, its driver is too old, or it is of a compute capability below 8.0.
     pub fn open(ordinal: usize) -> Result<Gpu> {
         let device = Device::new_cuda_with_stream(ordinal).map_err(|e| {
-            Error::input(format!("CUDA device {ordinal} cannot be opened: {e}; see `nvidia-smi` for what this machine has"))
+            let why = first_line(e);
+            Error::input(format!("CUDA device {ordinal} cannot be opened: {why}; see `nvidia-smi` for what this machine has"))
         })?;
         let cuda = device.as_cuda_device()?.clone();
         // SAFETY: all tensors of the device are made and used on its one stream.
