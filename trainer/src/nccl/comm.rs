@@ -1,6 +1,8 @@
 //! A communicator: a rank's place in a world.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, Weak};
@@ -16,7 +18,7 @@ const SUM: c_int = 0;
 const POLL: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(5));
 
 /// What a thread that keeps a deadline itself gets beyond it, so that its own reason is heard.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +43,9 @@ pub struct Seat {
 pub struct Deadlines {
     /// Until all ranks have found one another.
     pub init: Duration,
-    /// For one operation, from its beginning to its end on the device.
+    /// For one operation to begin, and again for what was begun to end on the device.
     pub operation: Duration,
-    /// For an abort; after it the process is given up.
+    /// For an abort, or for leaving in order; after an abort that takes longer the process is given up.
     pub abort: Duration,
 }
 
@@ -53,16 +55,18 @@ impl Default for Deadlines {
     }
 }
 
-/// What a hung call ends in: told what hung. It should not return.
+/// What a hung call ends in: told what hung. It is to end the process: what is left of NCCL cannot be used.
 pub type GiveUp = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Makes a thread one that may call NCCL: it sets the thread's device.
 pub type Bind = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
-/// A communicator of one rank.
+/// A communicator of one rank; one thread at a time uses it.
 pub struct Comm {
     inner: Arc<Inner>,
     watchdog: Watchdog,
+    /// Not shared between threads: NCCL allows none.
+    _one_thread: PhantomData<Cell<()>>,
 }
 
 struct Inner {
@@ -71,16 +75,17 @@ struct Inner {
     deadlines: Deadlines,
     bind: Bind,
     give_up: GiveUp,
-    /// None once it was aborted.
+    /// None once it was aborted. Who asks NCCL for errors holds the lock, so that none is aborted meanwhile.
     raw: Mutex<Option<Handle>>,
-    aborted: AtomicBool,
+    /// Nobody waits for its init any more.
+    abandoned: AtomicBool,
 }
 
 /// NCCL's handle may go from thread to thread.
 #[derive(Clone, Copy)]
 struct Handle(RawComm);
 
-// SAFETY: NCCL allows any thread to abort a communicator and to ask for its errors; all else is called by one thread at a time.
+// SAFETY: NCCL ties a communicator to no thread; it is used by one at a time, but for an abort after which the process ends.
 unsafe impl Send for Handle {}
 
 impl std::fmt::Debug for Comm {
@@ -110,7 +115,7 @@ impl Comm {
             bind,
             give_up,
             raw: Mutex::new(None),
-            aborted: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         });
         // on a thread of its own, since connecting can hang inside the call; it is left behind if it does
         let begun = inner.on_a_thread("nccl-init", deadline + deadlines.abort + PATIENCE, {
@@ -118,16 +123,16 @@ impl Comm {
             move || inner.connect(id, deadline)
         });
         match begun {
-            Some(outcome) => outcome?,
+            Some(outcome) => outcome??,
             None => {
+                inner.abandoned.store(true, Ordering::SeqCst);
                 inner.abort_in_time("init");
                 return Err(inner.late("init", "not all ranks found one another: is each of them running, and can they reach one another? See with NCCL_DEBUG=INFO"));
             }
         }
         let rescue: Weak<dyn Rescue> = Arc::downgrade(&(inner.clone() as Arc<dyn Rescue>));
-        let watchdog =
-            Watchdog::start(rescue, deadlines.abort).map_err(|e| Error::Internal(format!("no thread for a watchdog: {e}")))?;
-        Ok(Self { inner, watchdog })
+        let watchdog = Watchdog::start(rescue).map_err(|e| Error::Internal(format!("no thread for a watchdog: {e}")))?;
+        Ok(Self { inner, watchdog, _one_thread: PhantomData })
     }
 
     /// Which rank this is.
@@ -172,8 +177,8 @@ impl Comm {
         let deadline = Instant::now() + self.inner.deadlines.operation;
         let mut pause = POLL.0;
         loop {
-            let looked =
-                finished().and_then(|finished| if finished { Ok(true) } else { self.inner.check("wait").map(|()| false) });
+            // what was aborted ends too, with half a sum
+            let looked = finished().and_then(|finished| self.inner.check("wait").map(|()| finished));
             match looked {
                 Ok(true) => return Ok(()),
                 Ok(false) if Instant::now() < deadline => pause = rest(pause),
@@ -198,11 +203,9 @@ impl Comm {
         let inner = &self.inner;
         let deadline = Instant::now() + inner.deadlines.operation;
         let raw = inner.handle(operation)?;
-        let code = self.watchdog.guard(operation, deadline, || begin(&inner.library.functions, raw.0));
-        let outcome = if inner.aborted.load(Ordering::SeqCst) {
-            Err(inner.late(operation, "the call itself hung and was aborted"))
-        } else {
-            inner.settle(operation, code, deadline)
+        let outcome = match self.watchdog.guard(operation, deadline, || begin(&inner.library.functions, raw.0)) {
+            None => Err(inner.late(operation, "the call itself hung and was aborted")),
+            Some(code) => inner.settle(operation, code, deadline),
         };
         if outcome.is_err() {
             inner.abort_in_time(operation);
@@ -216,15 +219,8 @@ impl Drop for Comm {
     fn drop(&mut self) {
         let Some(handle) = self.inner.raw.lock().expect("no thread panics with it").take() else { return };
         let inner = self.inner.clone();
-        self.inner.on_a_thread("nccl-destroy", Instant::now() + self.inner.deadlines.abort, move || {
-            let handle = handle;
-            let functions = &inner.library.functions;
-            // SAFETY: the handle was taken out of its place, so nobody else uses it.
-            unsafe {
-                (functions.comm_finalize)(handle.0);
-                (functions.comm_destroy)(handle.0);
-            }
-        });
+        let deadline = Instant::now() + self.inner.deadlines.abort;
+        self.inner.on_a_thread("nccl-destroy", deadline, move || inner.leave(handle, deadline));
     }
 }
 
@@ -259,7 +255,31 @@ impl Inner {
 
     fn handle(&self, operation: &str) -> Result<Handle> {
         let raw = *self.raw.lock().expect("no thread panics with it");
-        raw.ok_or_else(|| Error::Collective(format!("{}: the communicator was aborted before", self.at(operation))))
+        raw.ok_or_else(|| self.gone(operation))
+    }
+
+    fn gone(&self, operation: &str) -> Error {
+        Error::Collective(format!("{}: the communicator was aborted before", self.at(operation)))
+    }
+
+    /// Leaves the world in order, or aborts where that does not come to its end in time.
+    fn leave(&self, handle: Handle, deadline: Instant) {
+        let functions = &self.library.functions;
+        let mut pause = POLL.0;
+        // SAFETY: the handle was taken out of its place, so nobody else uses it.
+        unsafe {
+            let mut code = (functions.comm_finalize)(handle.0);
+            while code == IN_PROGRESS && Instant::now() < deadline {
+                pause = rest(pause);
+                let mut state = SUCCESS;
+                let asked = (functions.comm_get_async_error)(handle.0, &mut state);
+                code = if asked == SUCCESS { state } else { asked };
+            }
+            // one that is not at rest refuses to be destroyed
+            if code != SUCCESS || (functions.comm_destroy)(handle.0) != SUCCESS {
+                (functions.comm_abort)(handle.0);
+            }
+        }
     }
 
     /// Runs `work` on a thread of its own; none if it has not ended by the deadline: it then goes on, and nobody waits for it.
@@ -268,13 +288,12 @@ impl Inner {
         name: &str,
         deadline: Instant,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> Option<Result<T>> {
         let (sender, receiver) = sync_channel(1);
         let bind = self.bind.clone();
         let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
-            // without its device the call fails, and says so
-            let _ = bind();
-            let _ = sender.send(work());
+            // on a new thread NCCL would take the first device
+            let _ = sender.send(bind().map(|()| work()));
         });
         spawned.ok()?;
         receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
@@ -286,12 +305,14 @@ impl Inner {
         let mut config = Config::non_blocking();
         // SAFETY: the configuration is of the version that it names; the handle is written before the call returns.
         let code = unsafe { (self.library.functions.comm_init_rank_config)(&mut raw, world_size, id, rank, &mut config) };
-        if code != SUCCESS && code != IN_PROGRESS {
-            return Err(self.failed("init", code, raw));
+        if !raw.is_null() {
+            *self.raw.lock().expect("no thread panics with it") = Some(Handle(raw));
         }
-        *self.raw.lock().expect("no thread panics with it") = Some(Handle(raw));
-        let settled = self.settle("init", code, deadline);
-        if settled.is_err() {
+        let settled = match code {
+            SUCCESS | IN_PROGRESS => self.settle("init", code, deadline),
+            code => Err(self.failed("init", code, raw)),
+        };
+        if settled.is_err() || self.abandoned.load(Ordering::SeqCst) {
             self.abort_in_time("init");
         }
         settled
@@ -315,9 +336,10 @@ impl Inner {
 
     /// What NCCL says of what it does by itself.
     fn async_error(&self, operation: &str) -> Result<Code> {
-        let raw = self.handle(operation)?.0;
+        let held = self.raw.lock().expect("no thread panics with it");
+        let raw = held.ok_or_else(|| self.gone(operation))?.0;
         let mut state = SUCCESS;
-        // SAFETY: the communicator lives: an abort takes it out of its place first.
+        // SAFETY: the communicator lives: an abort takes it out of its place first, and waits for the lock.
         match unsafe { (self.library.functions.comm_get_async_error)(raw, &mut state) } {
             SUCCESS => Ok(state),
             code => Err(self.failed(operation, code, raw)),
@@ -335,14 +357,11 @@ impl Inner {
     /// Aborts on a thread of its own; gives the process up where even that hangs.
     fn abort_in_time(&self, operation: &str) {
         let Some(handle) = self.raw.lock().expect("no thread panics with it").take() else { return };
-        self.aborted.store(true, Ordering::SeqCst);
         let abort = self.library.functions.comm_abort;
-        let library = self.library.clone();
         let done = self.on_a_thread("nccl-abort", Instant::now() + self.deadlines.abort, move || {
             let handle = handle;
-            // SAFETY: the handle was taken out of its place, so this is its last use; NCCL allows it while other calls hang.
+            // SAFETY: the handle was taken out of its place, so this is its last use, but where a call hangs: then the process ends.
             unsafe { abort(handle.0) };
-            drop(library);
         });
         if done.is_none() {
             (self.give_up)(&format!("{}: it hangs, and so does its abort", self.at(operation)));
@@ -351,11 +370,8 @@ impl Inner {
 }
 
 impl Rescue for Inner {
-    fn abort(&self, operation: &str) {
+    fn give_up_call(&self, operation: &str) {
         self.abort_in_time(operation);
-    }
-
-    fn give_up(&self, operation: &str) {
-        (self.give_up)(&format!("{}: it did not return after its abort", self.at(operation)));
+        (self.give_up)(&format!("{}: the call hung", self.at(operation)));
     }
 }

@@ -29,7 +29,7 @@ pub(super) const IN_PROGRESS: Code = 7;
 #[repr(C)]
 pub struct UniqueId([u8; ID_BYTES]);
 
-/// `ncclConfig_t` of version 2.17, which every later library takes too.
+/// `ncclConfig_t` of version 2.18, which every later library takes too.
 #[repr(C)]
 pub(super) struct Config {
     size: usize,
@@ -77,11 +77,10 @@ pub(super) struct Functions {
     get_last_error: unsafe extern "C" fn(RawComm) -> *const c_char,
 }
 
-/// A loaded library.
+/// A loaded library; it is never unloaded.
 pub struct Library {
     pub(super) functions: Functions,
     version: c_int,
-    _loaded: libloading::Library,
 }
 
 impl std::fmt::Debug for Library {
@@ -156,7 +155,9 @@ impl Library {
                 get_error_string: symbol(&loaded, name, "ncclGetErrorString")?,
                 get_last_error: symbol(&loaded, name, "ncclGetLastError")?,
             };
-            Ok(Arc::new(Self { functions, version, _loaded: loaded }))
+            // it stays loaded for good: NCCL has threads of its own that outlive what they were begun for
+            std::mem::forget(loaded);
+            Ok(Arc::new(Self { functions, version }))
         }
     }
 

@@ -81,9 +81,15 @@ int ncclCommAbort(void *comm) {
     (void)comm;
     return obey(ABORT);
 }
-int ncclCommFinalize(void *comm) { (void)comm; return SUCCESS; }
+/* as NCCL's: it goes on by itself for some questions, and until then the communicator refuses to be destroyed */
+int ncclCommFinalize(void *comm) {
+    (void)comm;
+    __atomic_store_n(&calls_in_progress, 3, __ATOMIC_SEQ_CST);
+    return IN_PROGRESS;
+}
 int ncclCommDestroy(void *comm) {
     (void)comm;
+    if (__atomic_load_n(&calls_in_progress, __ATOMIC_SEQ_CST) > 0) return 4;
     __atomic_store_n(&destroyed, 1, __ATOMIC_SEQ_CST);
     return obey(DESTROY);
 }

@@ -32,9 +32,9 @@ struct Stub {
 
 /// Short ones: what is to be shown is that they hold.
 const DEADLINES: Deadlines =
-    Deadlines { init: Duration::from_millis(600), operation: Duration::from_millis(400), abort: Duration::from_millis(300) };
+    Deadlines { init: Duration::from_millis(1_500), operation: Duration::from_millis(1_500), abort: Duration::from_millis(500) };
 /// What a loaded machine may add to all of them together.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(10);
 
 impl Stub {
     fn new() -> Self {
@@ -136,14 +136,12 @@ fn init_has_a_deadline() {
         assert!(message.contains(expected), "{message}");
         assert!(stub.given_up().is_empty());
         assert_eq!(stub.asked("stub_aborted"), does == STAY_IN_PROGRESS);
-        std::mem::forget(stub);
     }
     let stub = Stub::new();
     stub.order(INIT, STAY_IN_PROGRESS, 0, 0);
     stub.order(ABORT, HANG, 0, 0);
     error_of(Instant::now(), stub.init());
     assert!(stub.given_up()[0].contains("and so does its abort"), "{:?}", stub.given_up());
-    std::mem::forget(stub);
 }
 
 /// Goal: a failing or hanging operation ends the communicator, in time and with its reason, and nothing is tried after it. Method: each way to
@@ -160,7 +158,9 @@ fn operations_have_a_deadline() {
         stub.order(ALL_REDUCE, does, code, 0);
         let message = error_of(Instant::now(), reduce(&comm));
         assert!(message.contains(expected), "{message}");
-        assert!(stub.asked("stub_aborted") && stub.given_up().is_empty());
+        assert!(stub.asked("stub_aborted"));
+        // a call that hung ends the process, also where its abort has let it go
+        assert_eq!(stub.given_up().len(), usize::from(does == HANG_UNTIL_ABORT), "{:?}", stub.given_up());
         assert!(error_of(Instant::now(), reduce(&comm)).contains("was aborted before"));
     }
 }
@@ -178,8 +178,7 @@ fn hopeless_calls_are_given_up() {
         assert!(begun.elapsed() < SLACK, "nothing was given up");
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(stub.given_up()[0].contains("all-reduce on rank 1 of 4: it did not return after its abort"), "{:?}", stub.given_up());
-    std::mem::forget(stub);
+    assert!(stub.given_up()[0].contains("all-reduce on rank 1 of 4: the call hung"), "{:?}", stub.given_up());
 }
 
 /// Goal: what goes wrong while the device works is found, and waiting has an end. Method: an asynchronous error, a failing question for it, and a
@@ -215,7 +214,6 @@ fn leaving_has_a_deadline() {
     let begun = Instant::now();
     drop(comm);
     assert!(begun.elapsed() < DEADLINES.abort + SLACK);
-    std::mem::forget(stub);
 }
 
 /// Goal: a library that cannot be used is refused by name, with what to do. Method: none, one that is no NCCL, an old one, one without a network.
@@ -232,4 +230,33 @@ fn unsuitable_libraries() {
     stub.set("stub_version", 21602);
     assert!(stub.library().unwrap_err().to_string().contains("NCCL 2.16.2, too old"));
     assert!(UniqueId::from_bytes(&[1; 127]).is_err());
+}
+
+/// Goal: the types are those of the real library. Method: where this machine has NCCL (ARTEL_NCCL may name it), it is loaded, makes an id, and takes a
+/// communicator of one rank, or says why not: without a GPU it has none.
+#[test]
+fn the_real_library() {
+    let library = match Library::load() {
+        Ok(library) => library,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let id = library.unique_id().unwrap();
+    assert_eq!(UniqueId::from_bytes(id.as_bytes()).unwrap(), id);
+    let seat = Seat { rank: 0, world_size: 1 };
+    let given_up = Arc::new(Mutex::new(Vec::new()));
+    let give_up = Arc::new({
+        let given_up = given_up.clone();
+        move |why: &str| given_up.lock().unwrap().push(why.to_owned())
+    });
+    match Comm::init(&library, id, seat, Deadlines::default(), Arc::new(|| Ok(())), give_up) {
+        Ok(comm) => println!("{library:?} took {:?}", comm.seat()),
+        Err(error) => {
+            let error = error.to_string();
+            println!("{library:?}: {error}");
+            // 4 and 5 would be wrong use: of the configuration, the id or the types
+            let misused = ["ncclResult 4", "ncclResult 5"].iter().any(|code| error.contains(code));
+            assert!(error.contains("NCCL init on rank 0 of 1") && !misused, "{error}");
+        }
+    }
+    assert!(given_up.lock().unwrap().is_empty(), "{given_up:?}");
 }
