@@ -24,7 +24,7 @@ fn main() {
             .output();
         match compiled {
             Err(error) => panic!(
-                "{}: {error}; the feature `cuda` needs nvcc of CUDA 12.0 or newer: set CUDA_PATH, or run deploy/cuda-toolchain.sh and source the file that it names",
+                "{}: {error}; the feature `cuda` needs nvcc of CUDA 12.0 or newer: put it in the PATH, or run deploy/cuda-toolchain.sh and source the file that it names (docs/guides/gpu.md)",
                 nvcc.display()
             ),
             Ok(run) if !run.status.success() => panic!("kernels/{file}.cu:\n{}", String::from_utf8_lossy(&run.stderr)),

@@ -92,7 +92,8 @@ __device__ __forceinline__ void load_left(Fragment* to, Rows rows, u32 first, u3
 template <u32 D>
 __device__ __forceinline__ void load_tile(u16* tile, u16* turned, Rows rows, u32 first, u32 num_rows) {
     for (u32 i = threadIdx.x; i < TILE * D / 2u; i += BLOCK) {
-        u32 row = i / (D / 2u), feature = i % (D / 2u) * 2u;
+        // four pairs of each of eight rows for a warp: so its stores fall on different banks, turned round or not
+        u32 row = i / 4u % TILE, feature = 2u * (i / (4u * TILE) * 4u + i % 4u);
         bf16x2 pair = load_pair(rows, first + row, num_rows, feature);
         if (tile != nullptr) *reinterpret_cast<bf16x2*>(tile + row * (D + 8u) + feature) = pair;
         if (turned != nullptr) {

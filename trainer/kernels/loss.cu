@@ -113,16 +113,18 @@ KERNEL coefficients(float* coefficients, float* row_radials, const RowSum* sums,
     if (threadIdx.x == 0u) row_radials[row] += radial;
 }
 
-// The columns' radial sums += sum_i w_ij cos_ij; a thread a column
-KERNEL column_radials(float* column_radials, const RowSum* sums, Tile tile, float coefficient) {
-    u32 column = blockIdx.x * blockDim.x + threadIdx.x;
+// partials[block y][column] = sum_i w_ij cos_ij over the block's rows, RADIAL_ROWS of them; a thread a column
+#define RADIAL_ROWS 64u
+KERNEL column_radials(float* partials, const RowSum* sums, Tile tile, float coefficient) {
+    u32 column = blockIdx.x * blockDim.x + threadIdx.x, begin = blockIdx.y * RADIAL_ROWS;
     if (column >= tile.columns) return;
+    u32 end = begin + RADIAL_ROWS < tile.rows ? begin + RADIAL_ROWS : tile.rows;
     float radial = 0.0f;
-    for (u32 row = 0; row < tile.rows; row++) {
+    for (u32 row = begin; row < end; row++) {
         float w = weight(tile, sums[row], row, column, coefficient) * tile.row_inverse[row] * tile.column_inverse[column];
         radial += w * tile.gram[u64(row) * tile.columns + column];
     }
-    column_radials[column] += radial;
+    partials[u64(blockIdx.y) * tile.columns + column] = radial;
 }
 
 // d[row][feature] -= x[row][feature] times the sum, over the widths that have the feature, of n^2 radial; a block a row

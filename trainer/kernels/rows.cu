@@ -224,12 +224,18 @@ KERNEL column_sums(float* partials, const bf16* x, u32 n, u32 width, u32 stride)
     partials[u64(blockIdx.y) * width + column + 1] = second;
 }
 
-// grad[i] += the sum of partials[block][i], in order
+#define GROUPS 8u
+
+// grad[i] += the sum of partials[block][i], always in the same order; a block of GROUPS warps has 32 columns, and a warp every GROUPS-th block's
 KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width) {
-    u32 column = blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= width) return;
+    __shared__ float shared[GROUPS * WARP];
+    u32 lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
     float sum = 0.0f;
-    for (u32 block = 0; block < blocks; block++) sum += partials[u64(block) * width + column];
+    for (u32 block = group; block < blocks && column < width; block += GROUPS) sum += partials[u64(block) * width + column];
+    shared[threadIdx.x] = sum;
+    __syncthreads();
+    if (group != 0u || column >= width) return;
+    for (u32 other = 1u; other < GROUPS; other++) sum += shared[other * WARP + lane];
     grad[column] += sum;
 }
 

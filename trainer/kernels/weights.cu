@@ -29,11 +29,15 @@ KERNEL sum_squares(double* partials, const float* x, u32 len) {
 }
 
 // outcome[0] = the gradient's norm, where the gradient is `share` times what was summed; outcome[1] = what the sum is to be multiplied by: `share`
-// times torch's clip_grad_norm_ factor, max / (norm + 1e-6), at most 1. `max_norm` 0 is no clipping.
+// times torch's clip_grad_norm_ factor, max / (norm + 1e-6), at most 1. `max_norm` 0 is no clipping. One warp.
 KERNEL clip(float* outcome, const double* partials, u32 blocks, double share, double max_norm) {
-    if (blockIdx.x != 0u || threadIdx.x != 0u) return;
+    __shared__ double shared[WARP];
     double sum = 0.0;
-    for (u32 block = 0; block < blocks; block++) sum += partials[block];
+    for (u32 block = threadIdx.x; block < blocks; block += WARP) sum += partials[block];
+    shared[threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.x != 0u) return;
+    for (u32 lane = 1u; lane < WARP; lane++) sum += shared[lane];
     double norm = sqrt(sum) * share, factor = 1.0;
     if (max_norm > 0.0) {
         factor = max_norm / (norm + 1e-6);

@@ -183,7 +183,8 @@ impl Pass<'_> {
         let Pass { encoder, batch, params, .. } = *self;
         let d_qkv = ws.take(acts.qkv.dims2()?, &acts.qkv)?;
         let heads = encoder.heads();
-        let scratch = ws.take(heads.backward_scratch_shape(batch), &acts.qkv)?;
+        let shape = if self.place.is_some() { (1, 1) } else { heads.backward_scratch_shape(batch) };
+        let scratch = ws.take(shape, &acts.qkv)?;
         let operation = AttentionBackward {
             heads,
             batch,

@@ -136,7 +136,9 @@ impl Pass<'_> {
         let LayerActivations { qkv, log_sums, context, .. } = kept;
         let layers = &self.encoder.params.layers[index].qkv;
         self.linear(layers, hidden, qkv)?;
-        let scratch = ws.take(heads.scratch_shape(batch), hidden)?;
+        // a GPU's kernels have room of their own
+        let shape = if self.place.is_some() { (1, 1) } else { heads.scratch_shape(batch) };
+        let scratch = ws.take(shape, hidden)?;
         let dropout = self.site(index, Site::AttentionProbabilities);
         let (params, biases) = (self.params, biases(layers));
         let attention = Attention { heads, batch, dropout, params, biases, qkv, log_sums, context, scratch: &scratch };

@@ -1,7 +1,5 @@
 //! A packed batch on the device, with what kernels want to know of it.
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Tensor};
 
 use super::Gpu;
@@ -55,19 +53,16 @@ pub struct DeviceBatch {
 
 /// Tokens sorted by row, and the runs of equal ones.
 fn runs(rows: impl Iterator<Item = (u32, u32)>) -> (Vec<u32>, Vec<u32>) {
-    let mut by_row: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for (row, token) in rows {
-        by_row.entry(row).or_default().push(token);
-    }
-    let (mut order, mut runs) = (Vec::new(), Vec::new());
-    for (row, tokens) in by_row {
-        for part in tokens.chunks(RUN) {
-            let begin = order.len() as u32;
-            order.extend_from_slice(part);
-            runs.extend([row, begin, order.len() as u32]);
+    let mut sorted: Vec<u64> = rows.map(|(row, token)| u64::from(row) << 32 | u64::from(token)).collect();
+    sorted.sort_unstable();
+    let mut runs = Vec::new();
+    for of_row in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+        for part in of_row.chunks(RUN) {
+            let begin = runs.last().map_or(0, |end: &u32| *end);
+            runs.extend([(part[0] >> 32) as u32, begin, begin + part.len() as u32]);
         }
     }
-    (order, runs)
+    (sorted.into_iter().map(|both| both as u32).collect(), runs)
 }
 
 impl DeviceBatch {

@@ -10,7 +10,7 @@ use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, sys};
 
 use super::kernels::KERNEL_FILES;
-use super::{Backend, Gpu, Launch, Matrix, Product, Width};
+use super::{Backend, Launch, Matrix, Product, Width};
 use crate::{Error, Result};
 
 /// The least compute capability: bf16 on tensor cores.
@@ -55,7 +55,7 @@ impl Cuda {
     ///
     /// # Errors
     /// There is no such device, its driver is too old, or it is of a compute capability below 8.0.
-    pub fn open(ordinal: usize) -> Result<Gpu> {
+    pub fn open(ordinal: usize) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal).map_err(|e| {
             let why = first_line(e);
             Error::input(format!("CUDA device {ordinal} cannot be opened: {why}; see `nvidia-smi` for what this machine has"))
@@ -71,6 +71,12 @@ impl Cuda {
                 "CUDA device {ordinal} has compute capability {major}.{minor}; training in bf16 needs 8.0 (Ampere) or newer"
             )));
         }
+        // or parts of a bf16 product may be summed in bf16
+        let mode = blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle lives as long as the device.
+        unsafe { blas::cublasSetMathMode(*cuda.cublas_handle().handle(), mode) }
+            .result()
+            .map_err(|e| failed("cuBLAS's mode", e))?;
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         let multiprocessors = context.attribute(attribute).map_err(|e| failed("the device's multiprocessors", e))?;
         let (major, minor) = found;
@@ -78,12 +84,25 @@ impl Cuda {
         let name = format!("{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors");
         let mut kernels = HashMap::new();
         for (file, ptx) in KERNEL_FILES.iter().zip(PTX) {
-            let module = context.load_module(ptx.into()).map_err(|e| failed(format!("kernels/{}.cu", file.name), e))?;
+            let module = context.load_module(ptx.into()).map_err(|e| {
+                let why = first_line(e);
+                Error::input(format!(
+                    "CUDA device {ordinal} takes no kernels ({}.cu: {why}); update its driver, 580 or newer for CUDA 13.0",
+                    file.name
+                ))
+            })?;
             for &kernel in file.kernels {
                 kernels.insert(kernel, function(&module, kernel)?);
             }
         }
-        Gpu::new(Box::new(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32, name }))
+        Ok(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32, name })
+    }
+}
+
+impl Cuda {
+    /// Makes the device that of the calling thread.
+    fn bind(&self) -> Result<()> {
+        self.cuda.cuda_stream().context().bind_to_thread().map_err(|e| failed("the device cannot be used by this thread", e))
     }
 }
 
@@ -109,6 +128,10 @@ impl Backend for Cuda {
         Ok(free)
     }
 
+    fn synchronize(&self) -> Result<()> {
+        self.cuda.cuda_stream().synchronize().map_err(|e| failed("the device's work", e))
+    }
+
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {
         let kernel = self
             .kernels
@@ -116,6 +139,7 @@ impl Backend for Cuda {
             .ok_or_else(|| Error::Internal(format!("there is no kernel {}", launch.kernel)))?;
         let [x, y, z] = launch.grid;
         let stream = self.cuda.cuda_stream();
+        self.bind()?;
         // SAFETY: the caller's promise; the arguments live until the call returns, by when the driver has copied them.
         let begun = unsafe {
             let (function, mut arguments) = (kernel.cu_function(), launch.arguments());
@@ -126,6 +150,7 @@ impl Backend for Cuda {
 
     unsafe fn multiply(&self, product: &Product) -> Result<()> {
         // cuBLAS counts columns first: the transposed product of what it sees as transposes
+        self.bind()?;
         let (m, n, k) = product.sizes;
         let operation = |matrix: Matrix| match matrix.transposed {
             true => blas::cublasOperation_t::CUBLAS_OP_T,

@@ -24,6 +24,25 @@ type Emulate = unsafe extern "C" fn(*const c_char, *const u32, u32, u32, *const 
 /// Room for the emulator's reason.
 const REASON: usize = 256;
 
+/// Kernels that no GPU could run to their end.
+const BROKEN: &str = r#"
+#include "emulator.hpp"
+namespace {
+#include "device.cuh"
+KERNEL barrier_of_some(float* x) {
+    if (threadIdx.x < 32u) return;
+    __syncthreads();
+    x[0] = 1.0f;
+}
+KERNEL shuffle_of_some(float* x) {
+    if (threadIdx.x % 32u == 5u) return;
+    x[0] = __shfl_xor_sync(ALL_LANES, x[0], 1u);
+}
+}
+EMULATED(barrier_of_some)
+EMULATED(shuffle_of_some)
+"#;
+
 /// Kernels on the CPU.
 #[derive(Debug)]
 pub(crate) struct Emulated {
@@ -41,7 +60,7 @@ pub(crate) fn altered(alter: impl Fn(&Launch) -> Option<Result<()>> + Send + Syn
 }
 
 /// The emulator.
-fn emulated() -> Emulated {
+pub(crate) fn emulated() -> Emulated {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     // SAFETY: the library is ours; loading it enters its kernels in a table and does nothing else.
     let library = LIBRARY.get_or_init(|| unsafe { Library::new(built()) }.expect("the emulator can be loaded"));
@@ -58,6 +77,7 @@ fn built() -> PathBuf {
     for file in &files {
         digest.update(std::fs::read(file).expect("the kernels can be read"));
     }
+    digest.update(format!("{KERNEL_FILES:?}{}", include_str!("emulated.rs")));
     let name: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let library = std::env::current_exe().expect("a test has a program").with_file_name(format!("emulated-kernels-{name}.so"));
     if !library.exists() {
@@ -70,6 +90,9 @@ fn built() -> PathBuf {
             std::fs::write(&unit, text).expect("there is room for the emulator");
             units.push(unit);
         }
+        let unit = folder.path().join("broken.cpp");
+        std::fs::write(&unit, BROKEN).expect("there is room for the emulator");
+        units.push(unit);
         let made = folder.path().join("kernels.so");
         let run = Command::new("c++")
             .args([
@@ -112,6 +135,10 @@ impl Backend for Emulated {
 
     fn free_bytes(&self) -> Result<usize> {
         Ok(1 << 30)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {
@@ -182,6 +209,10 @@ impl Backend for Altered {
         self.rest.free_bytes()
     }
 
+    fn synchronize(&self) -> Result<()> {
+        self.rest.synchronize()
+    }
+
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {
         // SAFETY: the caller's promise.
         (self.alter)(launch).unwrap_or_else(|| unsafe { self.rest.launch(launch) })
@@ -228,5 +259,35 @@ impl Operand {
     fn as_mat(&self) -> Mat<'_, f32> {
         let mat = Mat::new(&self.values, self.rows, self.columns, self.columns);
         if self.transposed { mat.t() } else { mat }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Tensor;
+
+    use super::*;
+    use crate::gpu::address::element;
+
+    /// Goal: what would hang or be undefined on a GPU is an error here. Method: a barrier and a shuffle that not all threads reach, a kernel that is
+    /// not there, a block of half a warp; then one that is right.
+    #[test]
+    fn broken_kernels_are_refused() {
+        let gpu = gpu();
+        let x = Tensor::new(&[1.0f32, 2.0], gpu.device()).unwrap();
+        let run = |kernel: &str, threads| {
+            let launch = Launch::new(kernel, [1, 1, 1], threads).with(element(&x, 0).unwrap());
+            // SAFETY: the kernels take the address of one float.
+            unsafe { gpu.backend().launch(&launch) }.unwrap_err().to_string()
+        };
+        assert!(run("barrier_of_some", 64).contains("kernel barrier_of_some: some threads of a block ended before a barrier"));
+        assert!(run("shuffle_of_some", 64).contains("some lanes of a warp never reach an operation"));
+        assert!(run("no_such_kernel", 64).contains("there is no such kernel"));
+        assert!(run("barrier_of_some", 16).contains("whole warps"));
+        let (to, from) = (element(&x, 1).unwrap(), element(&x, 0).unwrap());
+        let copy = Launch::new("copy_vector", [1, 1, 1], 32).with(to).with(from).count(1);
+        // SAFETY: both addresses are of one float.
+        unsafe { gpu.backend().launch(&copy).unwrap() };
+        assert_eq!(x.to_vec1::<f32>().unwrap(), [1.0, 1.0]);
     }
 }

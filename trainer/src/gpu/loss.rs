@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::address::{address, element};
 use super::launch::Argument;
+use super::ops::add_partials;
 use super::{Gpu, Launch, Matrix, Product, Width};
 use crate::loss::LossSpec;
 use crate::{Error, Result};
@@ -16,6 +17,8 @@ const TILE: (usize, usize) = (2048, 8192);
 const THREADS: usize = 256;
 /// Lanes of a warp.
 const WARP: usize = 32;
+/// Rows whose share of the columns' radial sums is made at once, as kernels/loss.cu has it.
+const RADIAL_ROWS: usize = 64;
 /// Words that are known of a row: its greatest logit, its sum, its own logit.
 const ROW_SUM: usize = 3;
 
@@ -140,6 +143,8 @@ struct Sweep<'a> {
     grams: u64,
     /// [tile].
     coefficients: u64,
+    /// [chunks of a tile's rows, columns].
+    partials: u64,
 }
 
 impl DeviceLoss<'_> {
@@ -180,6 +185,7 @@ impl DeviceLoss<'_> {
             sums: element(&gpu.scratch("loss sums", bands.len() * rows * ROW_SUM, DType::F32)?, 0)?,
             grams: element(&gpu.scratch("loss tiles", bands.len() * area, DType::F32)?, 0)?,
             coefficients: element(&gpu.scratch("loss coefficients", area, DType::F32)?, 0)?,
+            partials: element(&gpu.scratch("partials", tile.0.div_ceil(RADIAL_ROWS) * tile.1, DType::F32)?, 0)?,
         };
         sweep.each_tile(|place| sweep.sum(place))?;
         for (band, share) in bands.shares.iter().enumerate() {
@@ -297,15 +303,18 @@ impl Sweep<'_> {
                 .with(tile)
                 .with(coefficient)
                 .with(u32::from(band + 1 == self.bands.len()));
-            let columns = Launch::new("column_radials", [place.columns.div_ceil(THREADS), 1, 1], THREADS as u32)
-                .with(self.candidates.at(self.candidates.radials, band, place.column))
+            let chunks = place.rows.div_ceil(RADIAL_ROWS);
+            let columns = Launch::new("column_radials", [place.columns.div_ceil(THREADS), chunks, 1], THREADS as u32)
+                .with(self.partials)
                 .with(sums)
                 .with(tile)
                 .with(coefficient);
-            // SAFETY: the coefficients are a tile, and each row and column has its radial sum.
+            let radials = self.candidates.at(self.candidates.radials, band, place.column);
+            // SAFETY: the coefficients are a tile, each row and column has its radial sum, and each chunk of rows one for every column.
             unsafe {
                 backend.launch(&rows)?;
                 backend.launch(&columns)?;
+                backend.launch(&add_partials(radials, self.partials, chunks, place.columns))?;
             }
             self.add_gradients(place, band)?;
         }

@@ -16,6 +16,7 @@ mod launch;
 mod loss;
 mod ops;
 mod optimizer;
+pub mod profile;
 #[cfg(test)]
 mod tests;
 mod trainer;
@@ -48,7 +49,7 @@ pub const BUILT: bool = cfg!(feature = "cuda");
 /// There is none, it is not of use, or this build knows none.
 pub fn open(ordinal: usize) -> Result<Gpu> {
     #[cfg(feature = "cuda")]
-    return cuda::Cuda::open(ordinal);
+    return Gpu::new(Box::new(cuda::Cuda::open(ordinal)?));
     #[cfg(not(feature = "cuda"))]
     Err(Error::input(format!(
         "GPU {ordinal} cannot be used: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md"
@@ -71,6 +72,12 @@ pub trait Backend: Debug + Send + Sync {
     /// # Errors
     /// The device is gone.
     fn free_bytes(&self) -> Result<usize>;
+
+    /// Waits until everything that was begun is done.
+    ///
+    /// # Errors
+    /// Some of it failed.
+    fn synchronize(&self) -> Result<()>;
 
     /// Begins a kernel.
     ///
@@ -129,6 +136,11 @@ impl Gpu {
     /// A tensor of the type and device that activations have.
     pub fn like(&self) -> &Tensor {
         &self.like
+    }
+
+    /// What it runs on, for another one to be made around it.
+    pub fn into_backend(self) -> Box<dyn Backend> {
+        self.backend
     }
 
     /// What it runs on.

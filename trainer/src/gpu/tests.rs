@@ -75,10 +75,9 @@ fn unsuitable_models() {
         let params = vec![0.1; layout.total];
         let encoder = Encoder::new(config, Pooling::mean(), layout).unwrap();
         let settings = DeviceSettings { loss: LossSpec::full_width(20.0, hidden_size), ..settings };
-        let error = trainer(encoder, settings, params)
-            .step(&table(ROWS), &[&[0, 1]], 1e-3, &Interrupt::default())
-            .unwrap_err()
-            .to_string();
+        let state = TrainState::new(params).unwrap();
+        let made = DeviceTrainer::new(Arc::new(emulated::gpu()), Arc::new(encoder), settings, &state);
+        let error = made.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Place};
+use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Place, ops};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::encoder::{Activations, Encoder, Pass, Workspace};
 use crate::interrupt::Interrupt;
@@ -22,11 +22,13 @@ use crate::{Error, Result};
 
 /// The share of what is free that is planned with; the rest is for what libraries take.
 const FREE_SHARE: f64 = 0.85;
+/// Bytes a parameter: it, its moments, its gradient, its bf16 copy.
+const STATE_BYTES: usize = 18;
 /// What the loss may take.
 const LOSS_BYTES: usize = 1 << 30;
-/// Tokens at once: as few as one long text and some, and so many that more brings nothing.
+/// Tokens at once: as few as one long text and some, and as many as the sizes of products allow with ease.
 const LEAST_TOKENS: usize = 1024;
-const MOST_TOKENS: usize = 1 << 17;
+const MOST_TOKENS: usize = 1 << 19;
 
 /// What changes the weights, and how many tokens go through the device at once.
 #[derive(Debug, Clone)]
@@ -69,6 +71,7 @@ impl DeviceTrainer {
     /// # Errors
     /// The model does not run on the device, or it gives no memory.
     pub fn new(gpu: Arc<Gpu>, encoder: Arc<Encoder>, settings: DeviceSettings, state: &TrainState) -> Result<Self> {
+        ops::check_model(encoder.config())?;
         let optimizer = Optimizer::new(&gpu, encoder.layout(), state)?;
         Ok(Self { gpu, encoder, settings, workspace: Workspace::new(), optimizer })
     }
@@ -132,9 +135,11 @@ impl DeviceTrainer {
     pub fn release_memory(&mut self) {
         self.workspace = Workspace::new();
         self.gpu.release_memory();
+        // a device gives freed memory back when it is waited for; what went wrong before shows at the next call
+        let _ = self.gpu.backend().synchronize();
     }
 
-    /// How many tokens' activations fit into what is free, beside the loss.
+    /// How many tokens' activations fit into what is free, beside a state that is yet to come, and the loss.
     ///
     /// # Errors
     /// The device is gone.
@@ -142,7 +147,8 @@ impl DeviceTrainer {
         let kept = encoder.activation_bytes(1) / 2;
         let buffers = encoder.buffer_width() * 2;
         let free = (gpu.backend().free_bytes()? as f64 * FREE_SHARE) as usize;
-        Ok((free.saturating_sub(LOSS_BYTES) / (kept + buffers)).clamp(LEAST_TOKENS, MOST_TOKENS))
+        let state = encoder.layout().total * STATE_BYTES;
+        Ok((free.saturating_sub(state + LOSS_BYTES) / (kept + buffers)).clamp(LEAST_TOKENS, MOST_TOKENS))
     }
 
     fn dropout(&self) -> Option<Dropout> {

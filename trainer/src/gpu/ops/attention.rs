@@ -97,12 +97,17 @@ impl Mask {
     }
 }
 
+/// Refuses heads that the kernels are not made for.
+pub(super) fn check_head_size(size: usize) -> Result<()> {
+    if HEAD_SIZES.contains(&size) {
+        return Ok(());
+    }
+    Err(Error::input(format!("attention heads of {size} features do not run on a GPU: known are {HEAD_SIZES:?}")))
+}
+
 /// A kernel with a block for each tile of each head of each sequence.
 fn tile_launch(kernel: &str, heads: Heads, place: &Place<'_>) -> Result<Launch> {
-    if !HEAD_SIZES.contains(&heads.size) {
-        let found = heads.size;
-        return Err(Error::input(format!("attention heads of {found} features do not run on a GPU: known are {HEAD_SIZES:?}")));
-    }
+    check_head_size(heads.size)?;
     let grid = [place.batch.num_sequences, heads.num, place.batch.max_len.div_ceil(TILE)];
     Ok(Launch::new(format!("{kernel}_{}", heads.size), grid, TILE_THREADS))
 }

@@ -14,6 +14,7 @@ use super::address::{address, element};
 use super::launch::{Argument, Launch};
 use super::{Gpu, Place};
 use crate::dropout::SiteDropout;
+use crate::model::config::BertConfig;
 use crate::ops::{GradPart, NormParams};
 use crate::{Error, Result};
 
@@ -93,15 +94,31 @@ fn grad_of(grad: GradPart<'_>, range: &Range<usize>) -> Result<u64> {
     element(grad.tensor, range.start)
 }
 
+/// Refuses a model that the kernels are not made for.
+pub(super) fn check_model(config: &BertConfig) -> Result<()> {
+    check_width(config.hidden_size)?;
+    attention::check_head_size(config.head_size())?;
+    if !config.intermediate_size.is_multiple_of(2) {
+        let found = config.intermediate_size;
+        return Err(Error::input(format!("a feed-forward width of {found} does not run on a GPU: it must be even")));
+    }
+    Ok(())
+}
+
 /// Checks that rows suit the kernels, and gives their (number, width).
 fn rows_of(tensor: &Tensor) -> Result<(usize, usize)> {
     let (n, width) = tensor.dims2()?;
+    check_width(width)?;
+    Ok((n, width))
+}
+
+fn check_width(width: usize) -> Result<()> {
     if width > MAX_WIDTH || !width.is_multiple_of(2) {
         return Err(Error::input(format!(
             "a hidden width of {width} does not run on a GPU: it must be even, at most {MAX_WIDTH}"
         )));
     }
-    Ok((n, width))
+    Ok(())
 }
 
 /// The kernel for rows of this width.
@@ -133,6 +150,11 @@ fn column_loop(gpu: &Gpu, kernel: &str, n: usize, width: usize) -> Result<(Launc
     Ok((Launch::new(kernel, [across, down, 1], COLUMN_THREADS as u32), down))
 }
 
+/// Adds the sum of `blocks` rows at `from`, [blocks, width], to a row.
+pub(super) fn add_partials(to: u64, from: u64, blocks: usize, width: usize) -> Launch {
+    Launch::new("add_partials", [width.div_ceil(WARP), 1, 1], 8 * WARP as u32).with(to).with(from).count(blocks).count(width)
+}
+
 /// Sums of blocks, [sums, blocks, width], which [`Partials::add`] adds up.
 struct Partials {
     address: u64,
@@ -149,11 +171,7 @@ impl Partials {
     /// Adds sum `index` to a range of the gradient.
     fn add(&self, gpu: &Gpu, index: usize, grad: GradPart<'_>, range: &Range<usize>) -> Result<()> {
         let from = self.address + (index * self.blocks * self.width * size_of::<f32>()) as u64;
-        let launch = Launch::new("add_partials", [self.width.div_ceil(COLUMN_THREADS), 1, 1], COLUMN_THREADS as u32)
-            .with(grad_of(grad, range)?)
-            .with(from)
-            .count(self.blocks)
-            .count(self.width);
+        let launch = add_partials(grad_of(grad, range)?, from, self.blocks, self.width);
         // SAFETY: the kernel reads one sum of `blocks` rows and adds to `width` elements of the gradient, which the range has.
         unsafe { gpu.backend().launch(&launch) }
     }

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Speed and correctness on a GPU, beside sentence-transformers' step on the same card. Two halves, since programs are often built where no GPU is:
+#   bench/gpu.sh build [FOLDER]        builds and packs artel and gpu_speed into FOLDER (target/gpu), with the toolchain of deploy/cuda-toolchain.sh
+#                                      unless CUDA_PATH names one
+#   bench/gpu.sh run [FOLDER] [OUT]    on the machine with the GPU: artel doctor --gpu, then every row, ours and theirs in turn; OUT (bench/results)
+#                                      gets gpu-DATE.json and .md. Without torch and transformers there, theirs are left out, and that is said.
+# Settings: ARTEL_SHARED (for peer/bench_gpu.py and the lengths), ROUNDS=1, STEPS=30, ROWS (names of the rows to run, all), NAME=gpu-DATE.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+what=${1:-}
+folder=${2:-$root/target/gpu}
+
+build() {
+  if [ -z "${CUDA_PATH:-}" ]; then
+    "$root/deploy/cuda-toolchain.sh" "$root/target/cuda"
+    # shellcheck source=/dev/null
+    . "$root/target/cuda/env"
+  fi
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/cuda-build} PATH=$CUDA_PATH/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
+  cd "$root"
+  cargo build --release -p artel-cli --features cuda
+  cargo build --release -p artel-trainer --features cuda --example gpu_speed
+  mkdir -p "$folder"
+  for program in artel examples/gpu_speed; do
+    strip -o "$folder/$(basename "$program")" "$CARGO_TARGET_DIR/release/$program"
+    gzip -f "$folder/$(basename "$program")"
+  done
+  ls -l "$folder"
+}
+
+run() {
+  local out=${1:-$root/bench/results} name=${NAME:-gpu-$(date +%F)} shared=${ARTEL_SHARED:-$root/../shared} work site peer=yes failed=
+  local lengths=$shared/peer/medquad_lengths.json
+  [ -r "$lengths" ] || { echo "$lengths cannot be read: set ARTEL_SHARED to the folder that has peer/medquad_lengths.json" >&2; exit 2; }
+  work=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf '$work'" EXIT
+  for program in artel gpu_speed; do
+    gzip -dc "$folder/$program.gz" > "$work/$program"
+    chmod +x "$work/$program"
+  done
+  # CUDA's libraries as PyTorch's packages bring them
+  site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  LD_LIBRARY_PATH=$({ find "$site/nvidia" -maxdepth 2 -name lib -type d 2> /dev/null || true; } | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  export LD_LIBRARY_PATH
+  mkdir -p "$out"
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+  "$work/artel" doctor --gpu --json > "$out/$name-doctor.json" || { echo "artel doctor --gpu failed: see $out/$name-doctor.json" >&2; exit 1; }
+  python3 -c 'import torch, transformers' 2> /dev/null || { peer=no; echo "torch or transformers is missing here: no figures of theirs" >&2; }
+  : > "$work/lines"
+  wanted() { [ -z "${ROWS:-}" ] || [[ " $ROWS " == *" $1 "* ]]; }
+  ours() { # ROW ARGUMENTS
+    echo "$1: artel" >&2
+    local line
+    line=$("$work/gpu_speed" "${@:2}") || { line=null; failed=yes; }
+    printf '{"row": "%s", "who": "artel", "result": %s}\n' "$1" "$line" >> "$work/lines"
+  }
+  theirs() { # ROW ARGUMENTS
+    [ "$peer" = yes ] || return 0
+    echo "$1: sentence-transformers' step, ${*:2}" >&2
+    local line
+    line=$(python3 "$shared/peer/bench_gpu.py" --lengths "$lengths" --steps "${STEPS:-30}" "${@:2}" | tail -n 1) || line=null
+    printf '{"row": "%s", "who": "peer %s", "result": %s}\n' "$1" "${*:2}" "${line:-null}" >> "$work/lines"
+  }
+  for _ in $(seq "${ROUNDS:-1}"); do
+    for batch in 64 1024 4096; do
+      wanted "train-$batch" || continue
+      ours "train-$batch" train --lengths "$lengths" --batch "$batch" --steps "$((batch > 64 ? 8 : ${STEPS:-30}))" --warmup "$((batch > 64 ? 2 : 8))"
+      if [ "$batch" = 64 ]; then
+        theirs "train-$batch" --batch 64
+        theirs "train-$batch" --batch 64 --compile
+      else
+        theirs "train-$batch" --batch "$batch" --cached 64 --steps 8 --warmup 2
+      fi
+    done
+    if wanted encode; then ours encode encode --lengths "$lengths"; fi
+    if wanted loss; then ours loss loss --rows 65536; fi
+    if wanted optimizer; then ours optimizer optimizer; fi
+  done
+  if wanted profile; then ours profile train --lengths "$lengths" --batch 64 --steps 5 --warmup 3 --profile; fi
+  python3 "$root/bench/gpu.py" "$work/lines" "$out/$name" "ROUNDS=${ROUNDS:-1} STEPS=${STEPS:-30} bench/gpu.sh run"
+  [ -z "$failed" ] || { echo "some of artel's rows failed" >&2; exit 1; }
+}
+
+case $what in
+  build) build ;;
+  run) run "${3:-}" ;;
+  *) sed -n 2,8p "$0"; exit 2 ;;
+esac
