@@ -4,7 +4,7 @@
 #   . DIR/env && cargo build --release --features cuda
 # Programs built with it look for the CUDA libraries when they first call one: one binary starts on every machine, and says
 # where there is no GPU. Needs python3 with pip, a C compiler and cargo; x86-64 Linux. Running it again changes nothing.
-# A machine with a CUDA toolkit (12.0 or newer) does not need it: set CUDA_PATH and build.
+# A machine with a CUDA toolkit (12.0 or newer) does not need it: docs/guides/gpu.md.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

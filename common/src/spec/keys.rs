@@ -94,7 +94,7 @@ pub fn instead_of(name: &str) -> Option<&'static str> {
             "evaluation cuts its texts by tokens, as training does, and its result does not depend on it: leave it out"
         }
         "bf16" | "fp16" | "tf32" | "bf16_full_eval" | "fp16_full_eval" | "half_precision_backend" => {
-            "the number format is one key: write precision = \"f32\", the only one of the CPU"
+            "the number format goes with the device: f32 on the CPU, bf16 with device = \"cuda\" in [workers]; leave it out"
         }
         "batch_sampler" => {
             "no text ever occurs twice in a global batch (what no_duplicates does, over all workers): leave it out"

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::store;
 
 use super::reader::Reader;
-use super::{RunSpec, check, sections};
+use super::sections::ONE_GPU;
+use super::{DeviceKind, RunSpec, check, sections};
 
 /// Specs are short; a file beyond this is something else.
 const MOST_BYTES: u64 = 1 << 20;
@@ -73,13 +74,16 @@ impl RunSpec {
     /// Takes another number of workers, as a command line names it.
     ///
     /// # Errors
-    /// Nought, or more than there are gradient leaves.
+    /// Nought, more than there are gradient leaves, or more than one on GPUs.
     pub fn override_workers(&mut self, count: usize) -> Result<()> {
         let leaves = self.train.gradient_leaves;
         if count == 0 || count > leaves {
             return Err(Error::Spec(format!(
                 "--workers {count}: from 1 to {leaves} workers can share the {leaves} gradient leaves; take fewer, or raise gradient_leaves in [train]"
             )));
+        }
+        if count > 1 && self.workers.device == DeviceKind::Cuda {
+            return Err(Error::Spec(format!("--workers {count}: {ONE_GPU}; leave --workers out")));
         }
         self.workers.count = count;
         Ok(())

@@ -220,7 +220,7 @@ pub enum DeviceKind {
     Cuda,
 }
 
-/// `[workers]`: who computes; never changes the weights.
+/// `[workers]`: who computes; changes no weights, but that a GPU's precision is another one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkersSection {
     /// How many.

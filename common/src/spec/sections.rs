@@ -22,6 +22,8 @@ const PRECISIONS: &[(&str, Precision)] = &[
     ("bfloat16", Precision::Bf16),
 ];
 const DEVICES: &[(&str, DeviceKind)] = &[("cpu", DeviceKind::Cpu), ("cuda", DeviceKind::Cuda)];
+/// Why there is no second GPU.
+pub(super) const ONE_GPU: &str = "one GPU with one worker is what this version trains on";
 /// The least memory that a worker can be given: a smaller figure is a slip of the pen.
 const LEAST_MEMORY: u64 = 1_000_000;
 
@@ -245,7 +247,7 @@ fn workers(reader: &mut Reader<'_, '_>) -> WorkersSection {
     };
     let count = reader.integer("workers", "count", 1..=64).unwrap_or(1) as usize;
     if device == Some(DeviceKind::Cuda) && count > 1 {
-        let why = format!("{count}: one GPU with one worker is what this version trains on; write count = 1");
+        let why = format!("{count}: {ONE_GPU}; write count = 1");
         reader.problem("workers", "count", why);
     }
     WorkersSection {
