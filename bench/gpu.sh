@@ -29,9 +29,9 @@ build() {
 }
 
 run() {
-  local out=${1:-$root/bench/results} name=${NAME:-gpu-$(date +%F)} shared=${ARTEL_SHARED:-$root/../shared} work site peer=yes failed=
+  local out=${1:-$root/bench/results} name=${NAME:-gpu-$(date +%F)} shared=${ARTEL_SHARED:?name the folder that has peer/medquad_lengths.json} work site peer=yes failed=
   local lengths=$shared/peer/medquad_lengths.json
-  [ -r "$lengths" ] || { echo "$lengths cannot be read: set ARTEL_SHARED to the folder that has peer/medquad_lengths.json" >&2; exit 2; }
+  [ -r "$lengths" ] || { echo "$lengths cannot be read: ARTEL_SHARED has to name the folder that has peer/medquad_lengths.json" >&2; exit 2; }
   work=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" EXIT
