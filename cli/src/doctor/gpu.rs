@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use artel_common::exit::Exit;
-use artel_trainer::gpu::{self, Gpu, check};
+use artel_trainer::gpu::{self, check};
 use artel_trainer::nccl;
 use serde::Serialize;
 
 use super::machine::rounded;
 use crate::failure::Failure;
 use crate::output;
+
+/// Lets NCCL take several ranks on one GPU, where the library knows it.
+const SHARED_GPU: &str = "NCCL_MULTI_RANK_GPU_ENABLE";
 
 /// What the first GPU came to.
 #[derive(Debug, Serialize)]
@@ -39,7 +42,8 @@ pub struct Check {
 impl GpuCheck {
     /// Opens the first GPU and compares it with the CPU, for some seconds.
     pub fn examine() -> Self {
-        let nccl = nccl::Library::load().map(|library| library.version()).map_err(|error| error.to_string());
+        let library = nccl::Library::load();
+        let nccl = library.as_ref().map(|library| library.version()).map_err(ToString::to_string);
         let of = |device, checks, error, exit| Self { device, nccl, checks, error, exit };
         let gpu = match gpu::open(0) {
             Ok(gpu) => Arc::new(gpu),
@@ -48,7 +52,13 @@ impl GpuCheck {
                 return of(None, Vec::new(), message, exit);
             }
         };
-        let checks = compare(&gpu);
+        let mut checks: Vec<Check> = check::checks(&gpu).map(said).collect();
+        if let Ok(library) = library {
+            let mut worlds = vec![(0..gpu::count()).collect::<Vec<_>>()];
+            // two ranks on one GPU, which NCCL refuses unless told otherwise
+            worlds.extend(std::env::var_os(SHARED_GPU).filter(|value| value == "1").map(|_| vec![0, 0]));
+            checks.extend(worlds.iter().map(|world| said(check::check_exchanges(&library, world))));
+        }
         let failed = checks.iter().filter(|check| !check.passed).count();
         let error = (failed > 0).then(|| {
             format!("{failed} of {} comparisons of the GPU with the CPU failed; do not train on it: report them with `artel doctor --gpu --json`", checks.len())
@@ -58,10 +68,8 @@ impl GpuCheck {
     }
 }
 
-fn compare(gpu: &Arc<Gpu>) -> Vec<Check> {
-    let each = check::checks(gpu).map(|check| {
-        output::talk(&format!("{}: {}", check.name, if check.passed { "as the CPU" } else { "FAILED" }));
-        Check { name: check.name, found: check.found, passed: check.passed, seconds: rounded(check.took.as_secs_f64()) }
-    });
-    each.collect()
+/// Tells of a comparison as it is made.
+fn said(check: check::Check) -> Check {
+    output::talk(&format!("{}: {}", check.name, if check.passed { "passed" } else { "FAILED" }));
+    Check { name: check.name, found: check.found, passed: check.passed, seconds: rounded(check.took.as_secs_f64()) }
 }

@@ -1,10 +1,14 @@
 //! Whether a GPU computes what a CPU does: every kernel, forward and backward, by whole encoders, losses and updates of small models. Run by
 //! `artel doctor --gpu`, and in tests on the emulator.
 
+mod exchanges;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
+
+pub use exchanges::check_exchanges;
 
 use super::{DeviceBatch, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Place, Weights};
 use crate::collective::Solo;

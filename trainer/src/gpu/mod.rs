@@ -16,6 +16,7 @@ mod launch;
 mod loss;
 mod ops;
 mod optimizer;
+mod peers;
 pub mod profile;
 #[cfg(test)]
 mod tests;
@@ -27,18 +28,18 @@ pub use launch::{Launch, Matrix, Product, Width};
 pub use loss::DeviceLoss;
 pub(crate) use ops::OnGpu;
 pub use optimizer::{Optimizer, Outcome};
+pub use peers::Peers;
 pub use trainer::{DeviceSettings, DeviceTrainer};
 pub use weights::Weights;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
 
-#[cfg(not(feature = "cuda"))]
-use crate::Error;
-use crate::Result;
+use crate::nccl::{Bind, Comm};
+use crate::{Error, Result};
 
 /// Whether this build knows GPUs.
 pub const BUILT: bool = cfg!(feature = "cuda");
@@ -54,6 +55,14 @@ pub fn open(ordinal: usize) -> Result<Gpu> {
     Err(Error::input(format!(
         "GPU {ordinal} cannot be used: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md"
     )))
+}
+
+/// How many GPUs there are, of those that CUDA_VISIBLE_DEVICES leaves.
+pub fn count() -> usize {
+    #[cfg(feature = "cuda")]
+    return cuda::count();
+    #[cfg(not(feature = "cuda"))]
+    0
 }
 
 /// What runs kernels and products, in the order in which they are asked for.
@@ -78,6 +87,19 @@ pub trait Backend: Debug + Send + Sync {
     /// # Errors
     /// Some of it failed.
     fn synchronize(&self) -> Result<()>;
+
+    /// What makes a thread one that may call the device's libraries.
+    fn binder(&self) -> Bind {
+        Arc::new(|| Ok(()))
+    }
+
+    /// The rank of a communicator, whose exchanges are kept in order with what is begun here.
+    ///
+    /// # Errors
+    /// The device knows no exchanges.
+    fn peers(&self, comm: Comm) -> Result<Box<dyn Peers>> {
+        Err(Error::Internal(format!("{} takes part in no exchange: {comm:?}", self.describe())))
+    }
 
     /// Begins a kernel.
     ///

@@ -1,16 +1,21 @@
 //! A CUDA device: candle's, with the kernels of this crate loaded beside candle's own and its cuBLAS handle.
 
+mod peers;
+
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use candle_core::Device;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 
+use self::peers::CudaPeers;
 use super::kernels::KERNEL_FILES;
-use super::{Backend, Launch, Matrix, Product, Width};
+use super::{Backend, Launch, Matrix, Peers, Product, Width};
+use crate::nccl::{Bind, Comm};
 use crate::{Error, Result};
 
 /// The least compute capability: bf16 on tensor cores.
@@ -99,14 +104,23 @@ impl Cuda {
     }
 }
 
+/// How many devices there are; none where the driver is missing.
+pub fn count() -> usize {
+    CudaContext::device_count().map_or(0, |count| usize::try_from(count).unwrap_or(0))
+}
+
 impl Cuda {
     /// Makes the device that of the calling thread.
     fn bind(&self) -> Result<()> {
-        self.cuda.cuda_stream().context().bind_to_thread().map_err(|e| failed("the device cannot be used by this thread", e))
+        bind(self.cuda.cuda_stream().context())
     }
 }
 
-fn function(module: &std::sync::Arc<CudaModule>, kernel: &str) -> Result<CudaFunction> {
+fn bind(context: &CudaContext) -> Result<()> {
+    context.bind_to_thread().map_err(|e| failed("the device cannot be used by this thread", e))
+}
+
+fn function(module: &Arc<CudaModule>, kernel: &str) -> Result<CudaFunction> {
     module.load_function(kernel).map_err(|e| failed(format!("kernel {kernel}"), e))
 }
 
@@ -130,6 +144,15 @@ impl Backend for Cuda {
 
     fn synchronize(&self) -> Result<()> {
         self.cuda.cuda_stream().synchronize().map_err(|e| failed("the device's work", e))
+    }
+
+    fn binder(&self) -> Bind {
+        let context = self.cuda.cuda_stream().context().clone();
+        Arc::new(move || bind(&context))
+    }
+
+    fn peers(&self, comm: Comm) -> Result<Box<dyn Peers>> {
+        Ok(Box::new(CudaPeers::new(comm, self.cuda.cuda_stream())?))
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {

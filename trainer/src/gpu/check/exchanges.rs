@@ -1,0 +1,71 @@
+//! Whether GPUs exchange what they should: sums and collections over all of them, by NCCL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::{DType, Tensor};
+
+use super::{Check, differ, noise, timed, values};
+use crate::gpu::address::element;
+use crate::gpu::{self, Gpu};
+use crate::nccl::{Comm, Deadlines, Library, Seat, UniqueId};
+use crate::{Error, Result};
+
+/// Elements that a rank has: as many as no power of two divides.
+const LEN: usize = 1_000_003;
+/// GPUs of one machine find one another at once.
+const DEADLINES: Deadlines =
+    Deadlines { init: Duration::from_secs(30), operation: Duration::from_secs(30), abort: Duration::from_secs(10) };
+
+/// Exchanges between these GPUs, one of them or more, each a rank: `ordinals` may name one twice where the library allows it.
+pub fn check_exchanges(library: &Arc<Library>, ordinals: &[usize]) -> Check {
+    timed(format!("NCCL {}: GPUs {ordinals:?}", library.version()), || {
+        let id = library.unique_id()?;
+        std::thread::scope(|scope| {
+            let rank = |rank| {
+                let seat = Seat { rank, world_size: ordinals.len() };
+                move || exchange(library, id, seat, ordinals[rank])
+            };
+            let ranks: Vec<_> = (0..ordinals.len()).map(|index| scope.spawn(rank(index))).collect();
+            let outcomes: Vec<_> = ranks.into_iter().map(|rank| rank.join()).collect();
+            let panicked = |_| Error::Internal("a rank of the check panicked".to_owned());
+            outcomes.into_iter().try_for_each(|outcome| outcome.map_err(panicked)?)
+        })?;
+        Ok(format!("sums and collections of {} ranks", ordinals.len()))
+    })
+}
+
+fn mine(rank: usize) -> Vec<f32> {
+    noise(rank as u64 + 1, LEN).into_iter().map(|x| x as f32).collect()
+}
+
+fn exchange(library: &Arc<Library>, id: UniqueId, seat: Seat, ordinal: usize) -> Result<()> {
+    let gpu: Gpu = gpu::open(ordinal)?;
+    let give_up = Arc::new(|why: &str| {
+        tracing::error!("{why}");
+        std::process::exit(1);
+    });
+    let comm = Comm::init(library, id, seat, DEADLINES, gpu.backend().binder(), give_up)?;
+    let peers = gpu.backend().peers(comm)?;
+    let (sum, own) = (Tensor::new(mine(seat.rank), gpu.device())?, Tensor::new(mine(seat.rank), gpu.device())?);
+    let all = Tensor::zeros(LEN * seat.world_size, DType::F32, gpu.device())?;
+    // SAFETY: the tensors are of the device and live until the wait.
+    unsafe {
+        peers.all_reduce(element(&sum, 0)?, LEN)?;
+        peers.all_gather(element(&own, 0)?, element(&all, 0)?, LEN)?;
+    }
+    peers.join()?;
+    let doubled = (&sum + &sum)?;
+    peers.wait()?;
+    let ranks: Vec<Vec<f32>> = (0..seat.world_size).map(mine).collect();
+    if all.to_vec1::<f32>()? != ranks.concat() {
+        return Err(differ(format!("rank {} of {}: what the ranks have was not collected in order", seat.rank, seat.world_size)));
+    }
+    for (at, found) in values(&doubled)?.into_iter().enumerate() {
+        let expected = 2.0 * ranks.iter().map(|rank| f64::from(rank[at])).sum::<f64>();
+        if !((found - expected).abs() <= 1e-5 * seat.world_size as f64) {
+            return Err(differ(format!("rank {} of {}: sum {at} is {found}, expected {expected}", seat.rank, seat.world_size)));
+        }
+    }
+    Ok(())
+}
