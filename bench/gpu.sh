@@ -18,10 +18,9 @@ build() {
   fi
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/cuda-build} PATH=$CUDA_PATH/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
   cd "$root"
-  cargo build --release -p artel-cli --features cuda
-  cargo build --release -p artel-trainer --features cuda --example gpu_speed
+  cargo build --release -p artel-cli -p artel-trainer --features cuda --bin artel --bin gpu_speed
   mkdir -p "$folder"
-  for program in artel examples/gpu_speed; do
+  for program in artel gpu_speed; do
     strip -o "$folder/$(basename "$program")" "$CARGO_TARGET_DIR/release/$program"
     gzip -f "$folder/$(basename "$program")"
   done

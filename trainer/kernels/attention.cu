@@ -3,12 +3,15 @@
 //
 // A fragment of a product is spread over a warp as the instruction wants it: thread `lane` = 4 g + t has rows g and g + 8 and the columns
 // 2 t and 2 t + 1 of every eight.
+//
+// The keys' bias is left out: it adds the same to all scores of a query, which the softmax does not see, and drops out of every gradient.
 #include "device.cuh"
 
 #define TILE 64u
 #define BLOCK 128u
-// From one row of a tile turned round to the next: eight more than a tile, so that a warp's reads fall on different banks.
-#define TURNED (TILE + 8u)
+// Columns of scores that the backward holds at once: half a tile, so that registers suffice for more blocks.
+#define HALF 32u
+#define LOG2E 1.44269504f
 
 struct Batch {
     const u32* cu_seqlens;
@@ -16,7 +19,8 @@ struct Batch {
     float scale;  // what scores are multiplied by: 1 / sqrt(head size)
 };
 
-// Which probabilities are kept: a bit each, made by `attention_mask`. A sequence's bits begin at 256 times offsets[sequence].
+// Which probabilities are kept: bit `element % 32` of word `element / 32`, made by `attention_mask`. A sequence's bits begin at 256 times
+// offsets[sequence]; its elements are [heads, queries, keys].
 struct Mask {
     const u32* bits;
     const u32* offsets;
@@ -25,8 +29,15 @@ struct Mask {
 
 // ---- dropout -------------------------------------------------------------------------------------------------------------
 
-// A warp makes 256 bits: of numbers 2 l and 2 l + 1 of each half's word w, thread l of that half has the ones, and word 2 w holds the even
-// numbers' bits, word 2 w + 1 the odd ones'.
+// Moves bit i of 16 to bit 2 i.
+__device__ __forceinline__ u32 spread(u32 x) {
+    x = (x | x << 8) & 0x00ff00ffu;
+    x = (x | x << 4) & 0x0f0f0f0fu;
+    x = (x | x << 2) & 0x33333333u;
+    return (x | x << 1) & 0x55555555u;
+}
+
+// A warp makes 256 bits: numbers 2 l and 2 l + 1 of each word of a group of 128 come of thread l of its half, word w of a half is the w-th 32 of the group.
 KERNEL attention_mask(u32* bits, const u32* offsets, const SampleKey* keys, Dropout dropout, u32 num_sequences) {
     u32 lane = threadIdx.x % WARP, at = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (at >= offsets[num_sequences]) return;
@@ -38,21 +49,36 @@ KERNEL attention_mask(u32* bits, const u32* offsets, const SampleKey* keys, Drop
     }
     u32 group = 2u * (at - offsets[sequence]) + lane / 16u;
     Words words = philox(group * 16u + lane % 16u, keys[sequence], dropout);
-    u32 mine = 0u;
+    u32 my_even = 0u, my_odd = 0u;
+#pragma unroll
     for (u32 w = 0; w < 4u; w++) {
         u32 even = __ballot_sync(ALL_LANES, (words.word[w] & 0xffffu) >= dropout.threshold);
         u32 odd = __ballot_sync(ALL_LANES, (words.word[w] >> 16) >= dropout.threshold);
-        if (lane == 2u * w) mine = even;
-        if (lane == 2u * w + 1u) mine = odd;
+        if (lane % 4u == w) {
+            my_even = even;
+            my_odd = odd;
+        }
     }
-    if (lane < 8u) bits[u64(at) * 8u + lane] = mine;
+    u32 half = lane / 4u * 16u;
+    if (lane < 8u) bits[u64(at) * 8u + lane] = spread(my_even >> half & 0xffffu) | spread(my_odd >> half & 0xffffu) << 1;
 }
 
-// What a probability is multiplied by; `element` counts from the sequence's first.
-__device__ __forceinline__ float kept(const u32* bits, u64 element, float scale) {
-    u32 within = u32(element) % 256u;
-    u32 word = bits[element / 256u * 8u + within % 128u / 32u * 2u + within % 2u];
-    return (word >> (within / 128u * 16u + within % 32u / 2u)) & 1u ? scale : 0.0f;
+// Bits of elements that follow one another.
+struct Kept {
+    u32 low, high;
+};
+
+// The bits of 64 keys from `key` on, of a query; all of them where nothing is dropped.
+__device__ __forceinline__ Kept kept(Mask mask, u32 sequence, u32 head, u32 len, u32 query, u32 key) {
+    Kept out = {0xffffffffu, 0xffffffffu};
+    if (mask.scale == 0.0f || query >= len) return out;
+    u64 element = (u64(head) * len + query) * len + key;
+    // there is room to read beyond the last bit
+    const u32* at = mask.bits + u64(mask.offsets[sequence]) * 8u + element / 32u;
+    u32 shift = u32(element) % 32u;
+    out.low = __funnelshift_r(at[0], at[1], shift);
+    out.high = __funnelshift_r(at[1], at[2], shift);
+    return out;
 }
 
 // ---- fragments and tiles -------------------------------------------------------------------------------------------------
@@ -88,39 +114,80 @@ __device__ __forceinline__ void load_left(Fragment* to, Rows rows, u32 first, u3
     }
 }
 
-// A tile of rows, [TILE, D + 8], and the same turned round, [D, TURNED], whichever is wanted. Rows beyond the last are zero.
+struct __align__(16) Eight {
+    bf16x2 pair[4];
+};
+
+// What a thread adds to its features of a tile's rows: always the same eight.
+struct Bias {
+    float x[8];
+};
+
 template <u32 D>
-__device__ __forceinline__ void load_tile(u16* tile, u16* turned, Rows rows, u32 first, u32 num_rows) {
-    for (u32 i = threadIdx.x; i < TILE * D / 2u; i += BLOCK) {
-        // four pairs of each of eight rows for a warp: so its stores fall on different banks, turned round or not
-        u32 row = i / 4u % TILE, feature = 2u * (i / (4u * TILE) * 4u + i % 4u);
-        bf16x2 pair = load_pair(rows, first + row, num_rows, feature);
-        if (tile != nullptr) *reinterpret_cast<bf16x2*>(tile + row * (D + 8u) + feature) = pair;
-        if (turned != nullptr) {
-            turned[feature * TURNED + row] = u16(pair & 0xffffu);
-            turned[(feature + 1u) * TURNED + row] = u16(pair >> 16);
+__device__ __forceinline__ Bias load_bias(Rows rows) {
+    Bias out;
+#pragma unroll
+    for (u32 i = 0; i < 8u; i++) out.x[i] = rows.bias[threadIdx.x % (D / 8u) * 8u + i];
+    return out;
+}
+
+// A tile of rows, [TILE, D + 8]: eight more, so that the rows of a matrix fall on different banks. Rows beyond the last are zero.
+template <u32 D>
+__device__ __forceinline__ void load_tile(u16* tile, Rows rows, const Bias* bias, u32 first, u32 num_rows) {
+    u32 feature = threadIdx.x % (D / 8u) * 8u;
+#pragma unroll
+    for (u32 row = threadIdx.x / (D / 8u); row < TILE; row += BLOCK / (D / 8u)) {
+        Eight eight = {};
+        if (first + row < num_rows) {
+            eight = *reinterpret_cast<const Eight*>(rows.from + u64(first + row) * rows.stride + feature);
+            if (bias != nullptr) {
+#pragma unroll
+                for (u32 i = 0; i < 4u; i++) {
+                    eight.pair[i] = narrow2(low(eight.pair[i]) + bias->x[2u * i], high(eight.pair[i]) + bias->x[2u * i + 1u]);
+                }
+            }
         }
+        *reinterpret_cast<Eight*>(tile + row * (D + 8u) + feature) = eight;
     }
 }
 
-// sums[n] += left * the transpose of rows 8 n .. 8 n + 8 of the tile; K features, `stride` apart.
+// sums[n] += left * the transpose of rows 8 n .. 8 n + 8 of the tile; K features.
 template <u32 N, u32 K>
-__device__ __forceinline__ void product(float (*sums)[4], const Fragment* left, const u16* tile, u32 stride, u32 lane) {
-    u32 g = lane / 4u, t = lane % 4u;
+__device__ __forceinline__ void product(float (*sums)[4], const Fragment* left, const u16* tile, u32 lane) {
+    const u16* at = tile + (lane / 16u * 8u + lane % 8u) * (K + 8u) + lane / 8u % 2u * 8u;
 #pragma unroll
-    for (u32 n = 0; n < N; n++) {
+    for (u32 n = 0; n < N; n += 2u) {
 #pragma unroll
         for (u32 k = 0; k < K / 16u; k++) {
-            const u16* at = tile + (8u * n + g) * stride + 16u * k + 2u * t;
-            mma_m16n8k16(sums[n], left[k].x, *reinterpret_cast<const u32*>(at), *reinterpret_cast<const u32*>(at + 8));
+            u32 right[4];
+            load_matrices(right, at + 8u * n * (K + 8u) + 16u * k);
+            mma_m16n8k16(sums[n], left[k].x, right[0], right[1]);
+            mma_m16n8k16(sums[n + 1u], left[k].x, right[2], right[3]);
         }
     }
 }
 
-// 16 rows of sums over TILE columns as left operands of the next product.
+// sums[n] += left * columns 8 n .. 8 n + 8 of K rows of the tile; D features.
+template <u32 K, u32 D>
+__device__ __forceinline__ void product_by_columns(float (*sums)[4], const Fragment* left, const u16* tile, u32 lane) {
+    const u16* at = tile + (lane / 8u % 2u * 8u + lane % 8u) * (D + 8u) + lane / 16u * 8u;
+#pragma unroll
+    for (u32 k = 0; k < K / 16u; k++) {
+#pragma unroll
+        for (u32 n = 0; n < D / 8u; n += 2u) {
+            u32 right[4];
+            load_matrices_turned(right, at + 16u * k * (D + 8u) + 8u * n);
+            mma_m16n8k16(sums[n], left[k].x, right[0], right[1]);
+            mma_m16n8k16(sums[n + 1u], left[k].x, right[2], right[3]);
+        }
+    }
+}
+
+// 16 rows of sums over COLUMNS columns as left operands of the next product.
+template <u32 COLUMNS>
 __device__ __forceinline__ void as_left(Fragment* to, float (*sums)[4]) {
 #pragma unroll
-    for (u32 k = 0; k < TILE / 16u; k++) {
+    for (u32 k = 0; k < COLUMNS / 16u; k++) {
         to[k].x[0] = narrow2(sums[2 * k][0], sums[2 * k][1]);
         to[k].x[1] = narrow2(sums[2 * k][2], sums[2 * k][3]);
         to[k].x[2] = narrow2(sums[2 * k + 1][0], sums[2 * k + 1][1]);
@@ -153,7 +220,8 @@ struct Projected {
     // Queries (0), keys (1) or values (2) of the place's sequence and head.
     __device__ __forceinline__ Rows rows(u32 which, Place place, u32 heads) const {
         u32 h = heads * D;
-        Rows out = {qkv + u64(place.start) * 3u * h + which * h + place.head * D, biases[which] + place.head * D, 3u * h};
+        const float* bias = which == 1u ? nullptr : biases[which] + place.head * D;
+        Rows out = {qkv + u64(place.start) * 3u * h + which * h + place.head * D, bias, 3u * h};
         return out;
     }
 };
@@ -189,40 +257,61 @@ __device__ __forceinline__ void store_sums(bf16* to, u32 stride, float (*sums)[4
     }
 }
 
+// Scores of columns beyond the last, which `column` begins at for this thread's of eight, do not count.
+template <u32 N>
+__device__ __forceinline__ void drop_columns(float (*scores)[4], u32 column, u32 len) {
+    if (column - column % 8u + 8u * N <= len) return;
+#pragma unroll
+    for (u32 n = 0; n < N; n++) {
+#pragma unroll
+        for (u32 i = 0; i < 4u; i++) {
+            if (column + 8u * n + i % 2u >= len) scores[n][i] = -INFINITY;
+        }
+    }
+}
+
 // context = dropout(softmax(Q K^T scale)) V, and the log-sum-exp of each row of scores
 template <u32 D>
 __device__ __forceinline__ void forward(bf16* context, float* log_sums, Projected<D> projected, Batch batch, Mask mask) {
     __shared__ __align__(16) u16 keys[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 values[D * TURNED];
+    __shared__ __align__(16) u16 values[TILE * (D + 8u)];
     Place place = place_of(batch);
     if (place.first >= place.len) return;
     u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, first = place.first + threadIdx.x / WARP * 16u;
+    Rows key_rows = projected.rows(1, place, batch.heads), value_rows = projected.rows(2, place, batch.heads);
+    Bias value_bias = load_bias<D>(value_rows);
     Fragment queries[D / 16u];
     load_left<D>(queries, projected.rows(0, place, batch.heads), first, place.len, lane);
-    const float LOG2E = 1.44269504f;
-    float scale = batch.scale * LOG2E, out[D / 8u][4] = {}, greatest[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
+    float scale = batch.scale * LOG2E, keep = mask.scale == 0.0f ? 1.0f : mask.scale;
+    float out[D / 8u][4] = {}, greatest[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
     for (u32 tile = 0; tile < place.len; tile += TILE) {
         __syncthreads();
-        load_tile<D>(keys, nullptr, projected.rows(1, place, batch.heads), tile, place.len);
-        load_tile<D>(nullptr, values, projected.rows(2, place, batch.heads), tile, place.len);
+        load_tile<D>(keys, key_rows, nullptr, tile, place.len);
+        load_tile<D>(values, value_rows, &value_bias, tile, place.len);
         __syncthreads();
+        if (first >= place.len) continue;
+        Kept bits[2];
+#pragma unroll
+        for (u32 half = 0; half < 2u; half++) {
+            bits[half] = kept(mask, blockIdx.x, place.head, place.len, first + g + 8u * half, tile);
+            bits[half].low >>= 2u * t;
+            bits[half].high >>= 2u * t;
+        }
         float scores[TILE / 8u][4] = {}, now[2] = {greatest[0], greatest[1]};
-        product<TILE / 8u, D>(scores, queries, keys, D + 8u, lane);
+        product<TILE / 8u, D>(scores, queries, keys, lane);
+        drop_columns<TILE / 8u>(scores, tile + 2u * t, place.len);
 #pragma unroll
         for (u32 n = 0; n < TILE / 8u; n++) {
 #pragma unroll
-            for (u32 i = 0; i < 4u; i++) {
-                u32 key = tile + 8u * n + 2u * t + i % 2u;
-                scores[n][i] = key < place.len ? scores[n][i] * scale : -INFINITY;
-                now[i / 2u] = fmaxf(now[i / 2u], scores[n][i]);
-            }
+            for (u32 i = 0; i < 4u; i++) now[i / 2u] = fmaxf(now[i / 2u], scores[n][i]);
         }
-        float shrink[2];
+        float shrink[2], offset[2];
 #pragma unroll
         for (u32 half = 0; half < 2u; half++) {
             now[half] = quad_max(now[half]);
-            shrink[half] = exp2f(greatest[half] - now[half]);
+            shrink[half] = exp2_fast((greatest[half] - now[half]) * scale);
             greatest[half] = now[half];
+            offset[half] = now[half] * scale;
             total[half] *= shrink[half];
         }
 #pragma unroll
@@ -234,157 +323,175 @@ __device__ __forceinline__ void forward(bf16* context, float* log_sums, Projecte
         for (u32 n = 0; n < TILE / 8u; n++) {
 #pragma unroll
             for (u32 i = 0; i < 4u; i++) {
-                float p = exp2f(scores[n][i] - greatest[i / 2u]);
+                float p = exp2_fast(scores[n][i] * scale - offset[i / 2u]);
                 total[i / 2u] += p;
-                u32 query = first + g + i / 2u * 8u, key = tile + 8u * n + 2u * t + i % 2u;
-                if (mask.scale != 0.0f && query < place.len && key < place.len) {
-                    u64 element = (u64(place.head) * place.len + query) * place.len + key;
-                    p *= kept(mask.bits + u64(mask.offsets[blockIdx.x]) * 8u, element, mask.scale);
-                }
-                scores[n][i] = p;
+                u32 word = n < 4u ? bits[i / 2u].low : bits[i / 2u].high;
+                scores[n][i] = word >> (8u * (n % 4u) + i % 2u) & 1u ? p : 0.0f;
             }
         }
         Fragment probabilities[TILE / 16u];
-        as_left(probabilities, scores);
-        product<D / 8u, TILE>(out, probabilities, values, TURNED, lane);
+        as_left<TILE>(probabilities, scores);
+        product_by_columns<TILE, D>(out, probabilities, values, lane);
     }
+    if (first >= place.len) return;
     total[0] = quad_sum(total[0]);
     total[1] = quad_sum(total[1]);
     bf16* to = context + u64(place.start) * batch.heads * D + place.head * D;
-    store_sums<D>(to, batch.heads * D, out, first, place.len, 1.0f / total[0], 1.0f / total[1], lane);
+    store_sums<D>(to, batch.heads * D, out, first, place.len, keep / total[0], keep / total[1], lane);
 #pragma unroll
     for (u32 half = 0; half < 2u; half++) {
         u32 query = first + g + 8u * half;
         if (t == 0u && query < place.len) {
-            log_sums[u64(place.head) * batch.n + place.start + query] = greatest[half] / LOG2E + logf(total[half]);
+            log_sums[u64(place.head) * batch.n + place.start + query] = greatest[half] * batch.scale + logf(total[half]);
         }
     }
-}
-
-// deltas[head, token] = context . d_context: what the softmax's backward subtracts
-KERNEL attention_deltas(float* deltas, const bf16* context, const bf16* d_context, u32 n, u32 heads, u32 size) {
-    u32 at = blockIdx.x * blockDim.x + threadIdx.x;
-    if (at >= n * heads) return;
-    u32 token = at / heads, head = at % heads;
-    u64 begin = u64(token) * heads * size + head * size;
-    float sum = 0.0f;
-    for (u32 i = 0; i < size; i += 2u) {
-        bf16x2 a = *reinterpret_cast<const bf16x2*>(context + begin + i), b = *reinterpret_cast<const bf16x2*>(d_context + begin + i);
-        sum += low(a) * low(b) + high(a) * high(b);
-    }
-    deltas[u64(head) * n + token] = sum;
 }
 
 struct Saved {
     const float* log_sums;   // [heads, N]
-    const float* deltas;     // [heads, N]
+    float* deltas;           // [heads, N]: context . d_context, what the softmax's backward subtracts
+    const bf16* context;     // [N, h]
     const bf16* d_context;   // [N, h]
 };
 
-// The gradient of 64 queries: dS = P (mask dP - delta) scale, dQ = dS K
+// Each row's product with another of 16 rows of D features; rows g and g + 8.
+template <u32 D>
+__device__ __forceinline__ void dot_rows(float* dots, const Fragment* a, const Fragment* b) {
+    dots[0] = dots[1] = 0.0f;
+#pragma unroll
+    for (u32 k = 0; k < D / 16u; k++) {
+#pragma unroll
+        for (u32 i = 0; i < 4u; i++) dots[i % 2u] += low(a[k].x[i]) * low(b[k].x[i]) + high(a[k].x[i]) * high(b[k].x[i]);
+    }
+    dots[0] = quad_sum(dots[0]);
+    dots[1] = quad_sum(dots[1]);
+}
+
+// The gradient of 64 queries: dS = P (mask dP - delta), dQ = dS K scale; and the deltas, which the keys' gradient reads
 template <u32 D>
 __device__ __forceinline__ void backward_queries(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {
     __shared__ __align__(16) u16 keys[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 keys_turned[D * TURNED];
     __shared__ __align__(16) u16 values[TILE * (D + 8u)];
     Place place = place_of(batch);
     if (place.first >= place.len) return;
     u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, first = place.first + threadIdx.x / WARP * 16u, h = batch.heads * D;
+    Rows key_rows = projected.rows(1, place, batch.heads), value_rows = projected.rows(2, place, batch.heads);
+    Bias value_bias = load_bias<D>(value_rows);
     Fragment queries[D / 16u], d_out[D / 16u];
-    load_left<D>(queries, projected.rows(0, place, batch.heads), first, place.len, lane);
-    load_left<D>(d_out, context_rows<D>(saved.d_context, place, batch.heads), first, place.len, lane);
     float log_sum[2], delta[2], sums[D / 8u][4] = {};
+    // in the place of the queries, for a while
+    load_left<D>(queries, context_rows<D>(saved.context, place, batch.heads), first, place.len, lane);
+    load_left<D>(d_out, context_rows<D>(saved.d_context, place, batch.heads), first, place.len, lane);
+    dot_rows<D>(delta, queries, d_out);
+    load_left<D>(queries, projected.rows(0, place, batch.heads), first, place.len, lane);
 #pragma unroll
     for (u32 half = 0; half < 2u; half++) {
         u32 query = first + g + 8u * half;
         u64 at = u64(place.head) * batch.n + place.start + query;
-        log_sum[half] = query < place.len ? saved.log_sums[at] : 0.0f;
-        delta[half] = query < place.len ? saved.deltas[at] : 0.0f;
+        log_sum[half] = query < place.len ? saved.log_sums[at] * LOG2E : 0.0f;
+        if (t == 0u && query < place.len) saved.deltas[at] = delta[half];
     }
+    float scale = batch.scale * LOG2E, keep = mask.scale == 0.0f ? 1.0f : mask.scale;
     for (u32 tile = 0; tile < place.len; tile += TILE) {
         __syncthreads();
-        load_tile<D>(keys, keys_turned, projected.rows(1, place, batch.heads), tile, place.len);
-        load_tile<D>(values, nullptr, projected.rows(2, place, batch.heads), tile, place.len);
+        load_tile<D>(keys, key_rows, nullptr, tile, place.len);
+        load_tile<D>(values, value_rows, &value_bias, tile, place.len);
         __syncthreads();
-        float scores[TILE / 8u][4] = {}, d[TILE / 8u][4] = {};
-        product<TILE / 8u, D>(scores, queries, keys, D + 8u, lane);
-        product<TILE / 8u, D>(d, d_out, values, D + 8u, lane);
+        if (first >= place.len) continue;
+        Kept bits[2];
 #pragma unroll
-        for (u32 n = 0; n < TILE / 8u; n++) {
+        for (u32 half = 0; half < 2u; half++) bits[half] = kept(mask, blockIdx.x, place.head, place.len, first + g + 8u * half, tile);
+#pragma unroll 1
+        for (u32 column = 0; column < TILE && tile + column < place.len; column += HALF) {
+            float scores[HALF / 8u][4] = {}, d[HALF / 8u][4] = {};
+            product<HALF / 8u, D>(scores, queries, keys + column * (D + 8u), lane);
+            product<HALF / 8u, D>(d, d_out, values + column * (D + 8u), lane);
+            drop_columns<HALF / 8u>(scores, tile + column + 2u * t, place.len);
+            u32 words[2] = {(column == 0u ? bits[0].low : bits[0].high) >> 2u * t, (column == 0u ? bits[1].low : bits[1].high) >> 2u * t};
 #pragma unroll
-            for (u32 i = 0; i < 4u; i++) {
-                u32 query = first + g + i / 2u * 8u, key = tile + 8u * n + 2u * t + i % 2u;
-                bool inside = query < place.len && key < place.len;
-                float keep = 1.0f;
-                if (mask.scale != 0.0f && inside) {
-                    u64 element = (u64(place.head) * place.len + query) * place.len + key;
-                    keep = kept(mask.bits + u64(mask.offsets[blockIdx.x]) * 8u, element, mask.scale);
+            for (u32 n = 0; n < HALF / 8u; n++) {
+#pragma unroll
+                for (u32 i = 0; i < 4u; i++) {
+                    float p = exp2_fast(scores[n][i] * scale - log_sum[i / 2u]);
+                    float d_kept = words[i / 2u] >> (8u * n + i % 2u) & 1u ? d[n][i] * keep : 0.0f;
+                    scores[n][i] = p * (d_kept - delta[i / 2u]);
                 }
-                float p = expf(scores[n][i] * batch.scale - log_sum[i / 2u]);
-                scores[n][i] = inside ? p * (keep * d[n][i] - delta[i / 2u]) * batch.scale : 0.0f;
             }
+            Fragment d_scores[HALF / 16u];
+            as_left<HALF>(d_scores, scores);
+            product_by_columns<HALF, D>(sums, d_scores, keys + column * (D + 8u), lane);
         }
-        Fragment d_scores[TILE / 16u];
-        as_left(d_scores, scores);
-        product<D / 8u, TILE>(sums, d_scores, keys_turned, TURNED, lane);
     }
-    store_sums<D>(d_qkv + u64(place.start) * 3u * h + place.head * D, 3u * h, sums, first, place.len, 1.0f, 1.0f, lane);
+    if (first >= place.len) return;
+    store_sums<D>(d_qkv + u64(place.start) * 3u * h + place.head * D, 3u * h, sums, first, place.len, batch.scale, batch.scale, lane);
 }
 
-// The gradients of 64 keys and values, everything turned round: dV = (mask P)^T dO, dK = dS^T Q
+// The gradients of 64 keys and values, everything turned round: dV = (mask P)^T dO, dK = dS^T Q scale
 template <u32 D>
 __device__ __forceinline__ void backward_keys(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {
     __shared__ __align__(16) u16 queries[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 queries_turned[D * TURNED];
     __shared__ __align__(16) u16 d_out[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 d_out_turned[D * TURNED];
     __shared__ float log_sums[TILE];
     __shared__ float deltas[TILE];
+    __shared__ u32 bits[TILE][2];
     Place place = place_of(batch);
     if (place.first >= place.len) return;
-    u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, first = place.first + threadIdx.x / WARP * 16u, h = batch.heads * D;
+    u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, warp = threadIdx.x / WARP, first = place.first + warp * 16u, h = batch.heads * D;
+    Rows query_rows = projected.rows(0, place, batch.heads), d_rows = context_rows<D>(saved.d_context, place, batch.heads);
+    Bias query_bias = load_bias<D>(query_rows);
     Fragment keys[D / 16u], values[D / 16u];
     load_left<D>(keys, projected.rows(1, place, batch.heads), first, place.len, lane);
     load_left<D>(values, projected.rows(2, place, batch.heads), first, place.len, lane);
     float d_keys[D / 8u][4] = {}, d_values[D / 8u][4] = {};
+    float scale = batch.scale * LOG2E, keep = mask.scale == 0.0f ? 1.0f : mask.scale;
     for (u32 tile = 0; tile < place.len; tile += TILE) {
         __syncthreads();
-        load_tile<D>(queries, queries_turned, projected.rows(0, place, batch.heads), tile, place.len);
-        load_tile<D>(d_out, d_out_turned, context_rows<D>(saved.d_context, place, batch.heads), tile, place.len);
-        for (u32 i = threadIdx.x; i < TILE; i += BLOCK) {
-            u64 at = u64(place.head) * batch.n + place.start + tile + i;
-            log_sums[i] = tile + i < place.len ? saved.log_sums[at] : 0.0f;
-            deltas[i] = tile + i < place.len ? saved.deltas[at] : 0.0f;
+        load_tile<D>(queries, query_rows, &query_bias, tile, place.len);
+        load_tile<D>(d_out, d_rows, nullptr, tile, place.len);
+        if (threadIdx.x < TILE) {
+            u32 query = tile + threadIdx.x;
+            u64 at = u64(place.head) * batch.n + place.start + query;
+            // beyond the last query every probability is zero
+            log_sums[threadIdx.x] = query < place.len ? saved.log_sums[at] * LOG2E : INFINITY;
+            deltas[threadIdx.x] = query < place.len ? saved.deltas[at] : 0.0f;
+            Kept of_query = kept(mask, blockIdx.x, place.head, place.len, query, place.first);
+            bits[threadIdx.x][0] = of_query.low;
+            bits[threadIdx.x][1] = of_query.high;
         }
         __syncthreads();
-        float scores[TILE / 8u][4] = {}, d[TILE / 8u][4] = {};
-        product<TILE / 8u, D>(scores, keys, queries, D + 8u, lane);
-        product<TILE / 8u, D>(d, values, d_out, D + 8u, lane);
+        if (first >= place.len) continue;
+#pragma unroll 1
+        for (u32 column = 0; column < TILE && tile + column < place.len; column += HALF) {
+            float scores[HALF / 8u][4] = {}, d[HALF / 8u][4] = {};
+            product<HALF / 8u, D>(scores, keys, queries + column * (D + 8u), lane);
+            product<HALF / 8u, D>(d, values, d_out + column * (D + 8u), lane);
 #pragma unroll
-        for (u32 n = 0; n < TILE / 8u; n++) {
+            for (u32 n = 0; n < HALF / 8u; n++) {
 #pragma unroll
-            for (u32 i = 0; i < 4u; i++) {
-                u32 key = first + g + i / 2u * 8u, column = 8u * n + 2u * t + i % 2u, query = tile + column;
-                bool inside = query < place.len && key < place.len;
-                float keep = 1.0f;
-                if (mask.scale != 0.0f && inside) {
-                    u64 element = (u64(place.head) * place.len + query) * place.len + key;
-                    keep = kept(mask.bits + u64(mask.offsets[blockIdx.x]) * 8u, element, mask.scale);
+                for (u32 j = 0; j < 2u; j++) {
+                    u32 query = column + 8u * n + 2u * t + j, word = bits[query][warp / 2u] >> (warp % 2u * 16u + g);
+                    float log_sum = log_sums[query], delta = deltas[query];
+#pragma unroll
+                    for (u32 half = 0; half < 2u; half++) {
+                        u32 i = 2u * half + j;
+                        bool stays = word >> (8u * half) & 1u;
+                        float p = exp2_fast(scores[n][i] * scale - log_sum);
+                        scores[n][i] = stays ? p : 0.0f;
+                        d[n][i] = p * ((stays ? d[n][i] * keep : 0.0f) - delta);
+                    }
                 }
-                float p = inside ? expf(scores[n][i] * batch.scale - log_sums[column]) : 0.0f;
-                scores[n][i] = p * keep;
-                d[n][i] = p * (keep * d[n][i] - deltas[column]) * batch.scale;
             }
+            Fragment left[HALF / 16u];
+            as_left<HALF>(left, scores);
+            product_by_columns<HALF, D>(d_values, left, d_out + column * (D + 8u), lane);
+            as_left<HALF>(left, d);
+            product_by_columns<HALF, D>(d_keys, left, queries + column * (D + 8u), lane);
         }
-        Fragment left[TILE / 16u];
-        as_left(left, scores);
-        product<D / 8u, TILE>(d_values, left, d_out_turned, TURNED, lane);
-        as_left(left, d);
-        product<D / 8u, TILE>(d_keys, left, queries_turned, TURNED, lane);
     }
+    if (first >= place.len) return;
     bf16* to = d_qkv + u64(place.start) * 3u * h + place.head * D;
-    store_sums<D>(to + h, 3u * h, d_keys, first, place.len, 1.0f, 1.0f, lane);
-    store_sums<D>(to + 2u * h, 3u * h, d_values, first, place.len, 1.0f, 1.0f, lane);
+    store_sums<D>(to + h, 3u * h, d_keys, first, place.len, batch.scale, batch.scale, lane);
+    store_sums<D>(to + 2u * h, 3u * h, d_values, first, place.len, keep, keep, lane);
 }
 
 #define HEAD_SIZE(D)                                                                                                                    \

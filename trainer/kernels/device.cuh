@@ -69,7 +69,33 @@ __device__ __forceinline__ void mma_m16n8k16(float* sums, const u32* left, u32 r
         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
         : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
 }
+
+// Four matrices of 8 x 8 in shared memory, each spread over the warp as right operands are: thread 4 g + t has columns 2 t and 2 t + 1 of row g. Thread
+// 8 m + r says where row r of matrix m begins, a multiple of 16 bytes.
+__device__ __forceinline__ void load_matrices(u32* to, const u16* row) {
+    u32 at = u32(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at));
+}
+
+// The same of the matrices turned round: thread 4 g + t has rows 2 t and 2 t + 1 of column g.
+__device__ __forceinline__ void load_matrices_turned(u32* to, const u16* row) {
+    u32 at = u32(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at));
+}
 #endif
+
+// ---- the fast ways -------------------------------------------------------------------------------------------------------
+
+// 2^x to two units in the last place; what would be denormal is zero.
+__device__ __forceinline__ float exp2_fast(float x) {
+#if defined(__CUDA_ARCH__)
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
+}
 
 // ---- dropout -------------------------------------------------------------------------------------------------------------
 // The numbers are those of the CPU: element e of a sequence lies in group e / 128; within it, word w = e % 128 / 32 of the counter

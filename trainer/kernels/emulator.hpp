@@ -173,6 +173,9 @@ inline uint32_t __float_as_uint(float x) {
     return bits;
 }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t((uint64_t(a) * b) >> 32); }
+inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t shift) {
+    return uint32_t((uint64_t(high) << 32 | low) >> (shift % 32u));
+}
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float atomicAdd(float* to, float x) {
     float before = *to;
@@ -209,4 +212,26 @@ inline void mma_m16n8k16(float* sums, const uint32_t* left, uint32_t right0, uin
         }
         sums[i] += sum;
     }
+}
+
+// Where the rows of four matrices are, as PTX's ldmatrix takes them: thread 8 m + r shows row r of matrix m.
+struct MatrixRows {
+    const uint16_t* row[simt::WARP_LANES];
+    explicit MatrixRows(const uint16_t* mine) {
+        if (reinterpret_cast<uintptr_t>(mine) % 16u != 0) throw simt::Stopped("a row of a matrix is not aligned");
+        uint32_t words[2];
+        memcpy(words, &mine, sizeof mine);
+        auto all = simt::exchange(words, 2);
+        for (uint32_t i = 0; i < simt::WARP_LANES; i++) memcpy(&row[i], all[i], sizeof mine);
+    }
+};
+inline void load_matrices(uint32_t* to, const uint16_t* row) {
+    MatrixRows rows(row);
+    uint32_t g = simt::lane->index % 32u / 4u, t = simt::lane->index % 4u;
+    for (uint32_t m = 0; m < 4; m++) memcpy(&to[m], rows.row[8u * m + g] + 2u * t, sizeof to[m]);
+}
+inline void load_matrices_turned(uint32_t* to, const uint16_t* row) {
+    MatrixRows rows(row);
+    uint32_t g = simt::lane->index % 32u / 4u, t = simt::lane->index % 4u;
+    for (uint32_t m = 0; m < 4; m++) to[m] = rows.row[8u * m + 2u * t][g] | uint32_t(rows.row[8u * m + 2u * t + 1u][g]) << 16;
 }

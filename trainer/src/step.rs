@@ -7,9 +7,11 @@ mod budget;
 mod passes;
 mod slice;
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 pub use budget::{ActivationBudget, MemoryPlan};
 
@@ -17,10 +19,11 @@ use crate::collective::Collective;
 use crate::encoder::{Encoder, Slot, Workspaces};
 use crate::error::{Error, Result};
 use crate::gathered::Gathered;
-use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu};
+use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu, Peers};
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
 use crate::loss::{BatchLoss, LossMemory, LossSpec};
+use crate::nccl::Seat;
 use crate::optim::AdamW;
 use crate::pool::FloatPool;
 use crate::state::{TrainState, into_values, tensor};
@@ -31,6 +34,9 @@ use slice::{Slice, word_rows};
 
 /// Parts in which the update goes over the parameters, on several threads.
 const UPDATE_PARTS: usize = 64;
+
+/// Between two looks at whether the other ranks are there, while GPUs exchange.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// What changes the weights, and what only changes speed and memory.
 #[derive(Debug, Clone)]
@@ -130,22 +136,31 @@ impl Trainer {
         })
     }
 
-    /// Lets a GPU compute, from the state as it is.
+    /// Lets a GPU compute, from the state as it is; where there are other ranks, with theirs, which it has joined.
     ///
     /// # Errors
-    /// The model does not run on it, it has too little memory, or this is not the only rank.
-    pub fn on_gpu(mut self, gpu: Arc<Gpu>) -> Result<Self> {
-        let world_size = self.collective.world_size();
-        if world_size > 1 {
-            return Err(Error::input(format!(
-                "{world_size} workers train on the CPU alone in this version; write count = 1 in [workers], or device = \"cpu\""
-            )));
+    /// The model does not run on it, it has too little memory, or ranks and peers do not agree.
+    pub fn on_gpu(mut self, gpu: Arc<Gpu>, peers: Option<Box<dyn Peers>>) -> Result<Self> {
+        let seat = Seat { rank: self.collective.rank(), world_size: self.collective.world_size() };
+        let joined = peers.as_ref().map_or(Seat { rank: 0, world_size: 1 }, |peers| peers.seat());
+        if joined != seat {
+            return Err(Error::Internal(format!("{seat:?} has a GPU with {joined:?}")));
         }
         let micro_batch_tokens = DeviceTrainer::tokens_that_fit(&gpu, &self.encoder)?;
         let StepSettings { loss, max_grad_norm, adamw, seed, dropout, .. } = self.settings.clone();
         let settings = DeviceSettings { loss, max_grad_norm, adamw, seed, dropout, micro_batch_tokens };
-        self.device = Some(DeviceTrainer::new(gpu, self.encoder.clone(), settings, &self.state)?);
+        let device = DeviceTrainer::new(gpu, self.encoder.clone(), settings, &self.state)?;
+        self.device = Some(match peers {
+            None => device,
+            Some(peers) => device.with_peers(peers),
+        });
         Ok(self)
+    }
+
+    /// With at most so many tokens on the GPU at once, where one computes: what a world before this one found to fit.
+    pub fn with_micro_batch_tokens(mut self, tokens: usize) -> Self {
+        self.device = self.device.map(|device| device.with_micro_batch_tokens(tokens));
+        self
     }
 
     /// The GPU that computes, if it is not the CPU.
@@ -205,12 +220,8 @@ impl Trainer {
     /// # Errors
     /// A rank was lost, a loss or gradient is not finite, or the step was given up; the state is then what it was before.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
-        if let Some(device) = &mut self.device {
-            let outcome = device.step(table, batches, learning_rate, &self.interrupt)?;
-            self.state.step = device.optimizer.step;
-            self.moved_on = true;
-            let leave = self.interrupt.is_leaving();
-            return Ok(StepOutcome { loss: outcome.loss, grad_norm: outcome.grad_norm, kept: (0, 0), leave });
+        if self.device.is_some() {
+            return self.step_on_gpu(table, batches, learning_rate);
         }
         let words = word_rows(table, batches.iter().copied().flatten(), self.encoder.config().vocab_size);
         let shape = GradientShape::new(&self.encoder, words);
@@ -246,6 +257,32 @@ impl Trainer {
         self.apply(&grad, learning_rate, (share * clip) as f32)?;
         grad.release(&self.pool);
         Ok(StepOutcome { loss: loss * share, grad_norm: norm, kept, leave })
+    }
+
+    fn step_on_gpu(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
+        let (collective, interrupt) = (self.collective.clone(), self.interrupt.clone());
+        let device = self.device.as_mut().ok_or_else(|| Error::Internal("no GPU computes".into()))?;
+        let looked = Cell::new(Instant::now());
+        let alive = || match looked.get().elapsed() < BETWEEN_LOOKS {
+            true => Ok(()),
+            false => collective.check().inspect(|()| looked.set(Instant::now())),
+        };
+        let mut step = || {
+            device.begin(table, batches, &interrupt)?;
+            // while the GPUs compute
+            let flags = collective.all_gather(&[u8::from(interrupt.is_leaving())])?;
+            let leave = flags.iter().any(|flag| flag.first().is_some_and(|flag| *flag != 0));
+            Ok::<_, Error>((device.finish(batches, learning_rate, &alive)?, leave))
+        };
+        let (outcome, leave) = step().inspect_err(|_| {
+            // the others must not wait for a rank that has given up
+            if collective.world_size() > 1 {
+                collective.abort();
+            }
+        })?;
+        self.state.step = device.optimizer.step;
+        self.moved_on = true;
+        Ok(StepOutcome { loss: outcome.loss, grad_norm: outcome.grad_norm, kept: (0, 0), leave })
     }
 
     fn not_finite(&self, what: &str, value: f64, batch: usize, rows: &[u32]) -> Error {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::saver::Saver;
-use crate::session::{Session, TaskError};
+use crate::session::{Compute, Session, TaskError};
 
 /// How long a worker looks for its coordinator before it gives up: it may have been started first.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
@@ -43,6 +43,8 @@ pub struct WorkerOptions {
     pub threads: Option<usize>,
     /// Where other ranks reach this one.
     pub bind: IpAddr,
+    /// Which GPU computes, where the run is on GPUs.
+    pub gpu: usize,
     /// For messages.
     pub name: Option<String>,
     /// `artel run` stands above.
@@ -155,7 +157,8 @@ async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), R
     tokio::spawn(send_outbound(client.clone(), registered.worker_id.clone(), queue));
     let runtime = tokio::runtime::Handle::current();
     let saver = Saver::new(client.clone(), registered.worker_id.clone(), store.clone(), runtime.clone());
-    let session = Session::new(options.threads, spec, listener, departure.interrupt.clone(), saver, store, runtime);
+    let compute = Compute { threads: options.threads, gpu: options.gpu };
+    let session = Session::new(compute, spec, listener, departure.interrupt.clone(), saver, store, runtime);
     let tasks = take_tasks(client, registered.worker_id.clone(), start_session(session, outbound), end);
     let tasks = tokio::spawn(tasks);
     let reason = ended.wait_for(Option::is_some).await.map(|end| end.clone());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artel_common::checkpoint::History;
+use artel_common::exit::Exit;
 use artel_common::plan::EpochPlan;
 use artel_common::records::{Evaluation, TokensManifest};
 use artel_common::schedule::Schedule;
@@ -76,7 +77,9 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let dims = spec.eval_dims(folder.config.hidden_size);
     let mut trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
     if spec.workers.device == DeviceKind::Cuda {
-        trainer = trainer.on_gpu(Arc::new(gpu::open(0)?))?;
+        let gpu = Arc::new(gpu::open(session.compute.gpu)?);
+        let peers = gpu::join(&gpu, &**trainer.collective(), Arc::new(end_process))?;
+        trainer = trainer.on_gpu(gpu, peers)?.with_micro_batch_tokens(session.fitting_tokens);
     }
     let plan = plan(&trainer, threads, activations);
     let rank = task.rank as usize;
@@ -92,6 +95,12 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
         World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims, seat, evaluations, history },
         v1::Joined { plan, warnings, losses },
     ))
+}
+
+/// The end of a worker whose GPU cannot be used any more: its supervisor starts another.
+fn end_process(why: &str) {
+    tracing::error!("{why}; this worker ends, since what hangs cannot be taken back");
+    std::process::exit(Exit::WorkerLost.code().into());
 }
 
 /// What the worker computes with, for people.

@@ -74,9 +74,18 @@ pub(crate) type TaskResult<T> = Result<T, TaskError>;
 /// Where a task says how it goes on.
 pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 
+/// What a worker computes with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compute {
+    /// Threads; the spec's, or the machine's cores shared out, where nothing is said.
+    pub threads: Option<usize>,
+    /// Which GPU, where the run is on GPUs.
+    pub gpu: usize,
+}
+
 /// Model, data and peers of a worker.
 pub(crate) struct Session {
-    pub threads: Option<usize>,
+    pub compute: Compute,
     pub spec: RunSpec,
     pub store: Store,
     pub listener: TcpListenerHandle,
@@ -91,6 +100,8 @@ pub(crate) struct Session {
     tokenizer: Option<Arc<Tokenizer>>,
     dataset: Option<Arc<DatasetManifest>>,
     world: Option<World>,
+    /// Tokens that a GPU was found to hold at once.
+    pub fitting_tokens: usize,
 }
 
 /// What the run is made of, in the store.
@@ -117,7 +128,7 @@ impl Inputs {
 
 impl Session {
     pub(crate) fn new(
-        threads: Option<usize>,
+        compute: Compute,
         spec: RunSpec,
         listener: TcpListenerHandle,
         interrupt: Arc<Interrupt>,
@@ -126,7 +137,7 @@ impl Session {
         runtime: tokio::runtime::Handle,
     ) -> Self {
         Self {
-            threads,
+            compute,
             spec,
             store,
             listener,
@@ -139,6 +150,7 @@ impl Session {
             tokenizer: None,
             dataset: None,
             world: None,
+            fitting_tokens: usize::MAX,
         }
     }
 
@@ -151,7 +163,9 @@ impl Session {
             }
             Kind::JoinWorld(join) => {
                 self.inputs = Some(Inputs::new(join.inputs.clone())?);
-                self.world = None;
+                if let Some(device) = self.world.take().as_ref().and_then(|world| world.trainer.device()) {
+                    self.fitting_tokens = device.micro_batch_tokens();
+                }
                 let (world, joined) = join::join(self, &join, report)?;
                 self.world = Some(world);
                 Ok(Outcome::Joined(joined))
@@ -274,6 +288,6 @@ impl Session {
     /// Threads of this worker beside others on its machine.
     pub(crate) fn num_threads(&self, local_workers: usize) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.threads.or(self.spec.workers.threads).unwrap_or((cores / local_workers.max(1)).max(1))
+        self.compute.threads.or(self.spec.workers.threads).unwrap_or((cores / local_workers.max(1)).max(1))
     }
 }

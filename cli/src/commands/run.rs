@@ -1,9 +1,12 @@
 //! `artel run SPEC`: a coordinator and local workers, from pairs to a measured model.
 
 use artel_common::event::Event;
+use artel_common::exit::Exit;
 use artel_common::layout;
 use artel_common::records::Report;
+use artel_common::spec::{DeviceKind, WorkersSection};
 use artel_common::store::Store;
+use artel_trainer::gpu;
 
 use super::spec::{SpecArgs, at_least_one};
 use crate::failure::Failure;
@@ -42,11 +45,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// The report, and the store that it lies in.
 fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> {
-    let loaded = args.spec.load(args.workers)?;
+    let mut loaded = args.spec.load(args.workers)?;
+    let gpus = gpu::count();
+    if loaded.spec.workers.every_gpu && args.workers.is_none() && gpus > 1 {
+        loaded.spec.override_workers(gpus)?;
+    }
+    let WorkersSection { count, device, .. } = loaded.spec.workers;
+    if device == DeviceKind::Cuda && gpus > 0 && count > gpus {
+        let why = format!(
+            "{count} workers want a GPU each and this machine has {gpus}; take --workers {gpus}, or start a coordinator and workers on several machines (artel coordinator, artel worker)"
+        );
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let workers = loaded.spec.workers.count;
     let threads = args.threads.or(loaded.spec.workers.threads).unwrap_or_else(|| (super::cores() / workers).max(1));
     let store = loaded.spec.run.store.clone();
-    let crew = crew(args, &store, workers, threads, loaded.spec.workers.allow_insecure);
+    let crew = crew(args, &store, threads, &loaded.spec.workers);
     super::small_runtime()?.block_on(async {
         supervise(crew, view).await?;
         let store = Store::open(&store)?;
@@ -68,7 +82,9 @@ fn told_as_event(failure: Failure, view: &mut View) -> Failure {
     failure
 }
 
-fn crew(args: &Args, store: &str, workers: usize, threads: usize, allow_insecure: bool) -> Crew {
+fn crew(args: &Args, store: &str, threads: usize, section: &WorkersSection) -> Crew {
+    let WorkersSection { count: workers, allow_insecure, .. } = *section;
+    let on_gpus = section.device == DeviceKind::Cuda;
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut coordinator = words(&["coordinator", "--listen", "127.0.0.1:0", "--json", "--supervised"]);
     coordinator.extend(words(&["--workers", &workers.to_string(), "--store", store, "--"]));
@@ -77,6 +93,7 @@ fn crew(args: &Args, store: &str, workers: usize, threads: usize, allow_insecure
         let mut worker =
             words(&["worker", "--supervised", "--threads", &threads.to_string(), "--name", &format!("local-{index}")]);
         worker.extend(allow_insecure.then(|| "--allow-insecure".to_owned()));
+        worker.extend(words(&["--gpu", &index.to_string()]).into_iter().filter(|_| on_gpus));
         worker
     };
     Crew { coordinator, workers: (0..workers).map(worker).collect() }

@@ -19,6 +19,9 @@ pub struct Args {
     /// Address at which the other workers reach this one
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
+    /// GPU to compute on where the run is on GPUs, from 0, of those that CUDA_VISIBLE_DEVICES leaves
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    gpu: usize,
     /// Name in messages
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -39,6 +42,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             coordinator: args.coordinator,
             threads: args.threads,
             bind: args.bind,
+            gpu: args.gpu,
             name: args.name,
             supervised: args.supervised,
             allow_insecure: args.allow_insecure,

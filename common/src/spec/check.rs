@@ -8,7 +8,7 @@ pub fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
     strategies(reader, spec);
     batches(reader, spec);
     data(reader, spec);
-    if spec.workers.count > spec.train.gradient_leaves {
+    if spec.workers.count > spec.most_workers() {
         let (count, leaves) = (spec.workers.count, spec.train.gradient_leaves);
         let what = format!(
             "{count} workers share {leaves} gradient leaves, at least one each; write count = {leaves} or gradient_leaves = {count} in [train]"

@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::store;
 
 use super::reader::Reader;
-use super::sections::ONE_GPU;
 use super::{DeviceKind, RunSpec, check, sections};
 
 /// Specs are short; a file beyond this is something else.
@@ -74,16 +73,17 @@ impl RunSpec {
     /// Takes another number of workers, as a command line names it.
     ///
     /// # Errors
-    /// Nought, more than there are gradient leaves, or more than one on GPUs.
+    /// Nought, or more than can take part ([`Self::most_workers`]).
     pub fn override_workers(&mut self, count: usize) -> Result<()> {
-        let leaves = self.train.gradient_leaves;
-        if count == 0 || count > leaves {
-            return Err(Error::Spec(format!(
-                "--workers {count}: from 1 to {leaves} workers can share the {leaves} gradient leaves; take fewer, or raise gradient_leaves in [train]"
-            )));
-        }
-        if count > 1 && self.workers.device == DeviceKind::Cuda {
-            return Err(Error::Spec(format!("--workers {count}: {ONE_GPU}; leave --workers out")));
+        let most = self.most_workers();
+        if count == 0 || count > most {
+            let why = match self.workers.device {
+                DeviceKind::Cuda => format!("from 1 to {most} workers can take part, a GPU each"),
+                DeviceKind::Cpu => format!(
+                    "from 1 to {most} workers can share the {most} gradient leaves; take fewer, or raise gradient_leaves in [train]"
+                ),
+            };
+            return Err(Error::Spec(format!("--workers {count}: {why}")));
         }
         self.workers.count = count;
         Ok(())

@@ -210,6 +210,9 @@ pub struct EvaluateSection {
     pub dims: Vec<usize>,
 }
 
+/// The most workers of a run.
+pub(crate) const MOST_WORKERS: usize = 1024;
+
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -220,11 +223,24 @@ pub enum DeviceKind {
     Cuda,
 }
 
+impl RunSpec {
+    /// How many workers can take part: one for each gradient leaf at most; on GPUs, which share the batch by rows, as many as may be written.
+    pub fn most_workers(&self) -> usize {
+        match self.workers.device {
+            DeviceKind::Cpu => self.train.gradient_leaves,
+            DeviceKind::Cuda => MOST_WORKERS,
+        }
+    }
+}
+
 /// `[workers]`: who computes; changes no weights, but that a GPU's precision is another one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkersSection {
     /// How many.
     pub count: usize,
+    /// Nothing was said of how many, and they compute on GPUs: `artel run` starts one for each.
+    #[serde(default)]
+    pub every_gpu: bool,
     /// On what.
     pub device: DeviceKind,
     /// Threads of each; the machine's cores shared out where nothing is said.

@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use super::{
+    MOST_WORKERS,
     Columns, DataSection, DeviceKind, EvaluateSection, LossKind, ModelSection, Precision, RunSection, RunSpec, SchedulerKind,
     Strategy, TrainSection, WorkersSection, dims,
 };
@@ -22,8 +23,6 @@ const PRECISIONS: &[(&str, Precision)] = &[
     ("bfloat16", Precision::Bf16),
 ];
 const DEVICES: &[(&str, DeviceKind)] = &[("cpu", DeviceKind::Cpu), ("cuda", DeviceKind::Cuda)];
-/// Why there is no second GPU.
-pub(super) const ONE_GPU: &str = "one GPU with one worker is what this version trains on";
 /// The least memory that a worker can be given: a smaller figure is a slip of the pen.
 const LEAST_MEMORY: u64 = 1_000_000;
 
@@ -245,13 +244,10 @@ fn workers(reader: &mut Reader<'_, '_>) -> WorkersSection {
         }
         _ => reader.choice("workers", "device", DEVICES),
     };
-    let count = reader.integer("workers", "count", 1..=64).unwrap_or(1) as usize;
-    if device == Some(DeviceKind::Cuda) && count > 1 {
-        let why = format!("{count}: {ONE_GPU}; write count = 1");
-        reader.problem("workers", "count", why);
-    }
+    let count = reader.integer("workers", "count", 1..=MOST_WORKERS as u64);
     WorkersSection {
-        count,
+        count: count.unwrap_or(1) as usize,
+        every_gpu: count.is_none() && device == Some(DeviceKind::Cuda),
         device: device.unwrap_or(DeviceKind::Cpu),
         threads: reader.integer("workers", "threads", 1..=1024).map(|n| n as usize),
         memory_limit: reader.bytes("workers", "memory_limit", LEAST_MEMORY),

@@ -146,7 +146,6 @@ fn wrong_values() {
         ("[workers]\ncount = 9", "gradient_leaves = 9"),
         ("[workers]\ndevice = \"auto\"", "write device = \"cuda\" for an NVIDIA GPU"),
         ("[workers]\ndevice = \"cuda:1\"", "name the GPU in CUDA_VISIBLE_DEVICES"),
-        ("[workers]\ndevice = \"cuda\"\ncount = 2", "one GPU with one worker"),
         ("precision = \"f32\"\n[workers]\ndevice = \"cuda\"", "a GPU trains in bf16"),
         ("precision = \"fp16\"", "a GPU in bf16"),
         ("[workers]\nmemory_limit = \"2 apples\"", "\"2GB\""),
@@ -166,6 +165,8 @@ fn wrong_values() {
 fn devices() {
     let on_gpu = ok(&format!("{LEAST}[workers]\ndevice = \"cuda\"\n"));
     assert_eq!((on_gpu.workers.device, on_gpu.train.precision), (DeviceKind::Cuda, Precision::Bf16));
+    let counted = ok(&format!("{LEAST}[workers]\ndevice = \"cuda\"\ncount = 128\n"));
+    assert_eq!((counted.workers.count, counted.workers.every_gpu, on_gpu.workers.every_gpu), (128, false, true));
     let written = ok(&format!("{LEAST}[train]\nprecision = \"bf16\"\n[workers]\ndevice = \"cuda\"\n"));
     assert_eq!(written, on_gpu);
     let on_cpu = ok(LEAST);

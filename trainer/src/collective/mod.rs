@@ -38,6 +38,12 @@ pub trait Collective: Send + Sync {
     /// A rank is gone, silent or out of step.
     fn barrier(&self) -> Result<()>;
 
+    /// Whether the other ranks are still connected, as far as can be told at once; for work that waits for them in another way.
+    ///
+    /// # Errors
+    /// A rank is gone, or the world was aborted.
+    fn check(&self) -> Result<()>;
+
     /// Makes every operation fail, those that another thread is blocked in included.
     fn abort(&self);
 }

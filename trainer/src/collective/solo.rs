@@ -18,13 +18,6 @@ impl Solo {
     pub fn new() -> Self {
         Self::default()
     }
-
-    fn check(&self) -> Result<()> {
-        match self.aborted.load(Ordering::SeqCst) {
-            true => Err(Error::Collective("the exchange between ranks was aborted".into())),
-            false => Ok(()),
-        }
-    }
 }
 
 impl Collective for Solo {
@@ -51,6 +44,13 @@ impl Collective for Solo {
 
     fn barrier(&self) -> Result<()> {
         self.check()
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.aborted.load(Ordering::SeqCst) {
+            true => Err(Error::Collective("the exchange between ranks was aborted".into())),
+            false => Ok(()),
+        }
     }
 
     fn abort(&self) {

@@ -87,7 +87,7 @@ impl TcpCollective {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn no_fault(&self) -> Result<()> {
         match &*self.fault.lock().expect("no thread panics with it") {
             Some(reason) => Err(Error::Collective(reason.clone())),
             None => Ok(()),
@@ -102,7 +102,7 @@ impl TcpCollective {
         receive: impl Fn(usize, &TcpStream, u64) -> Result<(), Fault> + Sync,
     ) -> Result<()> {
         let mut next = self.sequence.lock().expect("no thread panics with it");
-        self.check()?;
+        self.no_fault()?;
         let sequence = *next;
         *next += 1;
         let guard = |peer: usize, result: Result<(), Fault>| {
@@ -117,7 +117,7 @@ impl TcpCollective {
                 scope.spawn(move || guard(peer, take_in(peer, stream, op, sequence, receive)));
             }
         });
-        self.check()
+        self.no_fault()
     }
 
     fn explain(&self, peer: usize, op: Op, sequence: u64, fault: Fault) -> String {
@@ -209,6 +209,19 @@ fn take_in(
     receive(peer, stream, len)
 }
 
+/// Whether the other end has not closed this connection, as far as is known here.
+fn still_open(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let found = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    match found {
+        Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "it closed its connection")),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn expect_len(got: u64, expected: usize) -> Result<(), Fault> {
     match got == expected as u64 {
         true => Ok(()),
@@ -242,7 +255,7 @@ impl Collective for TcpCollective {
     }
 
     fn tree_all_reduce(&self, num_leaves: usize, mut nodes: Vec<(NodeId, Vec<f32>)>) -> Result<Vec<f32>> {
-        self.check()?;
+        self.no_fault()?;
         let own = maximal_nodes(num_leaves, rank_leaves(num_leaves, self.rank, self.streams.len()));
         let len = nodes.first().map_or(0, |node| node.1.len());
         if own.is_empty() || !nodes.iter().map(|node| node.0).eq(own) || nodes.iter().any(|node| node.1.len() != len) {
@@ -260,6 +273,17 @@ impl Collective for TcpCollective {
 
     fn barrier(&self) -> Result<()> {
         self.exchange(Op::Barrier, |_| Body::Bytes(&[]), |_, _, len| expect_len(len, 0))
+    }
+
+    fn check(&self) -> Result<()> {
+        // between operations nobody reads
+        let _none_runs = self.sequence.lock().expect("no thread panics with it");
+        for (peer, stream) in self.peers() {
+            if let Err(error) = still_open(stream) {
+                self.end(format!("rank {peer} is gone: {error}, seen from rank {}", self.rank));
+            }
+        }
+        self.no_fault()
     }
 
     fn abort(&self) {

@@ -23,19 +23,36 @@ impl Pass<'_> {
     /// # Errors
     /// The parts do not fit together, or a tensor operation failed; `grad` is then undefined.
     pub fn backward(&self, acts: Activations, d_embeddings: &Tensor, grad: &Tensor, ws: &mut Workspace) -> Result<()> {
+        self.backward_by_parts(acts, d_embeddings, grad, ws, &mut |_| Ok(()))
+    }
+
+    /// As [`Self::backward`], telling of each part of the gradient ([`super::Encoder::parts`]) once nothing more is added to it: the last layer's first.
+    ///
+    /// # Errors
+    /// As there, and those of `done`.
+    pub fn backward_by_parts(
+        &self,
+        acts: Activations,
+        d_embeddings: &Tensor,
+        grad: &Tensor,
+        ws: &mut Workspace,
+        done: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
         let expected = [self.batch.num_sequences(), self.encoder.config.hidden_size];
         if d_embeddings.dims() != expected || acts.pooled.dims() != expected || grad.dims() != self.params.dims() {
             return Err(Error::Internal("the backward's parts are of different micro-batches or models".to_owned()));
         }
         if self.batch.num_sequences() == 0 {
-            return Ok(());
+            return (0..=self.encoder.config.num_hidden_layers).rev().try_for_each(done);
         }
         let acts = Activations { embeddings: d_embeddings.clone(), ..acts };
         self.pool_backward(&acts, ws)?;
         for index in (0..self.encoder.config.num_hidden_layers).rev() {
             self.layer_backward(index, &acts, GradPart::whole(grad), ws)?;
+            done(index + 1)?;
         }
-        self.embed_backward(&acts, &WordRows::All, GradPart::whole(grad))
+        self.embed_backward(&acts, &WordRows::All, GradPart::whole(grad))?;
+        done(0)
     }
 
     /// Begins the way back: the embeddings' gradient, which `acts` holds in their place, becomes that of the hidden states.

@@ -40,7 +40,6 @@ pub const KERNEL_FILES: [KernelFile; 6] = [
         name: "attention",
         kernels: &[
             "attention_mask",
-            "attention_deltas",
             "attention_16",
             "attention_32",
             "attention_64",

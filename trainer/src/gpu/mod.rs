@@ -28,7 +28,7 @@ pub use launch::{Launch, Matrix, Product, Width};
 pub use loss::DeviceLoss;
 pub(crate) use ops::OnGpu;
 pub use optimizer::{Optimizer, Outcome};
-pub use peers::Peers;
+pub use peers::{Peers, join};
 pub use trainer::{DeviceSettings, DeviceTrainer};
 pub use weights::Weights;
 

@@ -1,5 +1,7 @@
 //! Whole updates by the GPU's kernels, run on the CPU.
 
+mod world;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,6 +23,21 @@ const ROWS: u32 = 10;
 fn trainer(encoder: Encoder, settings: DeviceSettings, params: Vec<f32>) -> DeviceTrainer {
     let state = TrainState::new(params).unwrap();
     DeviceTrainer::new(Arc::new(emulated::gpu()), Arc::new(encoder), settings, &state).unwrap()
+}
+
+/// The settings of a trainer with these of a device.
+fn on_cpu(settings: DeviceSettings) -> StepSettings {
+    StepSettings {
+        loss: settings.loss,
+        num_leaves: 2,
+        micro_batch_tokens: 64,
+        max_grad_norm: settings.max_grad_norm,
+        adamw: settings.adamw,
+        seed: settings.seed,
+        dropout: settings.dropout,
+        threads: 2,
+        activation_budget: ActivationBudget { all: usize::MAX, some: usize::MAX, num_sums: 0 },
+    }
 }
 
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
@@ -116,19 +133,8 @@ fn a_trainer_on_a_gpu() {
     let (table, rows) = (table(ROWS), (0..ROWS).collect::<Vec<_>>());
     let begin = |state: TrainState| {
         let (encoder, _, settings) = small_run(0.1).unwrap();
-        let settings = StepSettings {
-            loss: settings.loss,
-            num_leaves: 2,
-            micro_batch_tokens: 64,
-            max_grad_norm: settings.max_grad_norm,
-            adamw: settings.adamw,
-            seed: settings.seed,
-            dropout: settings.dropout,
-            threads: 2,
-            activation_budget: ActivationBudget { all: usize::MAX, some: usize::MAX, num_sums: 0 },
-        };
-        let trainer = Trainer::new(Arc::new(encoder), settings, Arc::new(Solo::new()), state).unwrap();
-        trainer.on_gpu(Arc::new(emulated::gpu())).unwrap()
+        let trainer = Trainer::new(Arc::new(encoder), on_cpu(settings), Arc::new(Solo::new()), state).unwrap();
+        trainer.on_gpu(Arc::new(emulated::gpu()), None).unwrap()
     };
     let (_, params, _) = small_run(0.1).unwrap();
     let mut whole = begin(TrainState::new(params.clone()).unwrap());

@@ -1,19 +1,21 @@
-//! An update on one device: embed the batch, loss and its gradient, go back, clip, AdamW.
+//! An update on a device, alone or in a world of them: embed the batch, loss and its gradient, go back, clip, AdamW.
 //!
-//! B rows of the batch, C columns, T = B C texts, h width. Texts stand column by column: all anchors, all positives, and so on; they are cut into
+//! B rows of the batch, of which a rank has consecutive ones, C columns a row, T texts of a rank, h width. Texts stand column by column: all anchors, all positives, and so on; they are cut into
 //! micro-batches by tokens. Where one holds them all it is embedded once; else all are embedded, and embedded again on
 //! the way back (GradCache), with the same masks.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Tensor};
 
-use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Place, ops};
+use super::address::element;
+use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Peers, Place, ops};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::encoder::{Activations, Encoder, Pass, Workspace};
 use crate::interrupt::Interrupt;
 use crate::loss::LossSpec;
+use crate::nccl::Seat;
 use crate::optim::AdamW;
 use crate::packed::{PackedBatch, SampleKey};
 use crate::state::TrainState;
@@ -47,10 +49,12 @@ pub struct DeviceSettings {
     pub micro_batch_tokens: usize,
 }
 
-/// Trains on one device.
+/// Trains on a device.
 #[derive(Debug)]
 pub struct DeviceTrainer {
     gpu: Arc<Gpu>,
+    /// The other ranks; none where this is the only one. A lock, so that the whole can be shared: one thread trains.
+    peers: Option<Mutex<Box<dyn Peers>>>,
     encoder: Arc<Encoder>,
     settings: DeviceSettings,
     workspace: Workspace,
@@ -73,23 +77,58 @@ impl DeviceTrainer {
     pub fn new(gpu: Arc<Gpu>, encoder: Arc<Encoder>, settings: DeviceSettings, state: &TrainState) -> Result<Self> {
         ops::check_model(encoder.config())?;
         let optimizer = Optimizer::new(&gpu, encoder.layout(), state)?;
-        Ok(Self { gpu, encoder, settings, workspace: Workspace::new(), optimizer })
+        Ok(Self { gpu, peers: None, encoder, settings, workspace: Workspace::new(), optimizer })
     }
 
-    /// Applies one update: the mean gradient of `batches` (rows of `table`), at this learning rate. Where memory does not suffice, half as
-    /// many tokens go through the device at once from then on.
+    /// The same as one rank of a world, all of whose ranks began from the same state.
+    pub fn with_peers(mut self, peers: Box<dyn Peers>) -> Self {
+        self.peers = Some(Mutex::new(peers));
+        self
+    }
+
+    /// Applies one update, alone: [`Self::begin`] and [`Self::finish`].
     ///
     /// # Errors
-    /// A loss or gradient is not finite, the work is to end, or the device refused something; the state is then what it was before.
+    /// Theirs.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64, interrupt: &Interrupt) -> Result<Outcome> {
+        self.begin(table, batches, interrupt)?;
+        self.finish(batches, learning_rate, &|| Ok(()))
+    }
+
+    /// Begins the mean gradient of `batches` (rows of `table`) over all ranks; nothing has changed yet. Where memory does not suffice, half as many tokens go through the
+    /// device at once from then on.
+    ///
+    /// # Errors
+    /// The work is to end, a rank was lost, or the device refused something. In a world memory that does not suffice is an error too, since others may be
+    /// further: the next world goes on with less.
+    pub fn begin(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
         while let Err(error) = self.gradient(table, batches, interrupt) {
+            // what is under way uses memory that is about to be freed
+            self.exchange(|peers| {
+                peers.abort();
+                Ok(())
+            })?;
             if !is_out_of_memory(&error) || self.settings.micro_batch_tokens <= LEAST_TOKENS {
                 return Err(error);
             }
             self.settings.micro_batch_tokens = (self.settings.micro_batch_tokens / 2).max(LEAST_TOKENS);
             self.release_memory();
-            tracing::warn!("the GPU ran out of memory; going on with {} tokens at once", self.settings.micro_batch_tokens);
+            let tokens = self.settings.micro_batch_tokens;
+            if self.peers.is_some() {
+                return Err(Error::Collective(format!("the GPU of a rank ran out of memory; it goes on with {tokens} tokens at once")));
+            }
+            tracing::warn!("the GPU ran out of memory; going on with {tokens} tokens at once");
         }
+        Ok(())
+    }
+
+    /// Applies what was begun, at this learning rate, on every rank alike. `alive` tells whether the other ranks are there.
+    ///
+    /// # Errors
+    /// A loss or gradient is not finite, a rank was lost, or the device failed; the state is then what it was before.
+    pub fn finish(&mut self, batches: &[&[u32]], learning_rate: f64, alive: &dyn Fn() -> Result<()>) -> Result<Outcome> {
+        // before anything is changed: a sum may be half one
+        self.exchange(|peers| peers.wait(alive))?;
         let share = 1.0 / batches.len().max(1) as f64;
         let DeviceSettings { adamw, max_grad_norm, .. } = &self.settings;
         let outcome = self.optimizer.update(&self.gpu, adamw, learning_rate, share, *max_grad_norm)?;
@@ -126,6 +165,12 @@ impl DeviceTrainer {
         &self.gpu
     }
 
+    /// With at most so many tokens at once.
+    pub fn with_micro_batch_tokens(mut self, tokens: usize) -> Self {
+        self.settings.micro_batch_tokens = self.settings.micro_batch_tokens.min(tokens);
+        self
+    }
+
     /// Tokens that go through the device at once.
     pub fn micro_batch_tokens(&self) -> usize {
         self.settings.micro_batch_tokens
@@ -157,18 +202,36 @@ impl DeviceTrainer {
         (hidden > 0.0 || attention > 0.0).then_some(Dropout { key, hidden: hidden as f32, attention: attention as f32 })
     }
 
-    /// The gradient of the batches' losses, added up.
-    fn gradient(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
-        self.optimizer.clear()?;
-        batches.iter().try_for_each(|rows| self.add_batch(table, rows, interrupt))
+    /// Which rank of how many this is.
+    fn seat(&self) -> Seat {
+        let peers = self.peers.as_ref();
+        peers.map_or(Seat { rank: 0, world_size: 1 }, |peers| peers.lock().expect("no thread panics with it").seat())
     }
 
-    /// Adds a batch's loss and gradient.
-    fn add_batch(&mut self, table: &TokenTable, rows: &[u32], interrupt: &Interrupt) -> Result<()> {
-        let micros = self.cut(table, rows)?;
+    /// Does something with the other ranks, if there are any.
+    fn exchange(&self, work: impl FnOnce(&dyn Peers) -> Result<()>) -> Result<()> {
+        self.peers.as_ref().map_or(Ok(()), |peers| work(&**peers.lock().expect("no thread panics with it")))
+    }
+
+    /// The gradient of the batches' losses, added up, over all ranks.
+    fn gradient(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
+        self.optimizer.clear()?;
+        for (index, rows) in batches.iter().enumerate() {
+            self.add_batch(table, rows, index + 1 == batches.len(), interrupt)?;
+        }
+        let loss = element(&self.optimizer.loss()?, 0)?;
+        // SAFETY: the loss is one number, which nobody uses before the exchanges have ended.
+        self.exchange(|peers| unsafe { peers.all_reduce(loss, 1) })?;
+        self.exchange(|peers| peers.join())
+    }
+
+    /// Adds a batch's loss and gradient; with the last one, the parts of the gradient are summed over the ranks as they are done.
+    fn add_batch(&mut self, table: &TokenTable, rows: &[u32], last: bool, interrupt: &Interrupt) -> Result<()> {
+        let own = own_rows(rows.len(), self.seat());
+        let micros = self.cut(table, &rows[own.clone()])?;
         let dropout = self.dropout();
-        let (h, num_texts) = (self.encoder.config().hidden_size, rows.len() * table.num_columns());
-        let embeddings = Tensor::zeros((num_texts, h), DType::F32, self.gpu.device())?;
+        let (h, num_texts) = (self.encoder.config().hidden_size, own.len() * table.num_columns());
+        let embeddings = Tensor::zeros((num_texts.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, num_texts)?;
         let keep = micros.len() == 1;
         let mut kept = None;
         for micro in &micros {
@@ -177,18 +240,38 @@ impl DeviceTrainer {
             embeddings.slice_set(&acts.embeddings, 0, micro.texts.start)?;
             kept = keep.then_some(acts);
         }
-        let d_embeddings = self.loss(&embeddings, rows.len())?;
-        for micro in &micros {
+        let d_embeddings = self.loss(&embeddings, rows.len(), table.num_columns())?;
+        for (index, micro) in micros.iter().enumerate() {
             interrupt.check()?;
             let acts = match kept.take() {
                 Some(acts) => acts,
                 None => self.forward(micro, dropout.as_ref(), true)?,
             };
             let d = d_embeddings.narrow(0, micro.texts.start, micro.texts.len())?;
-            let pass = pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout.as_ref())?;
-            pass.backward(acts, &d, &self.optimizer.grad, &mut self.workspace)?;
+            let mut workspace = std::mem::take(&mut self.workspace);
+            let done = &mut |part| if last && index + 1 == micros.len() { self.sum_part(part) } else { Ok(()) };
+            pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout.as_ref())?.backward_by_parts(
+                acts,
+                &d,
+                &self.optimizer.grad,
+                &mut workspace,
+                done,
+            )?;
+            self.workspace = workspace;
+        }
+        if last && micros.is_empty() {
+            (0..self.encoder.parts().len()).rev().try_for_each(|part| self.sum_part(part))?;
         }
         Ok(())
+    }
+
+    /// Begins the sum of a part of the gradient over the ranks.
+    fn sum_part(&self, part: usize) -> Result<()> {
+        self.exchange(|peers| {
+            let range = self.encoder.parts()[part].clone();
+            // SAFETY: the part lies in the gradient, and nothing is added to it any more.
+            unsafe { peers.all_reduce(element(&self.optimizer.grad, range.start)?, range.len()) }
+        })
     }
 
     /// The batch's texts in micro-batches.
@@ -207,8 +290,10 @@ impl DeviceTrainer {
             }
             packed.push(SampleKey { sample: u64::from(row), column: column as u32 }, ids, table.prompt_len(column));
         }
-        let end = first + packed.num_sequences();
-        micros.push(finish(packed, first..end)?);
+        if packed.num_sequences() > 0 {
+            let end = first + packed.num_sequences();
+            micros.push(finish(packed, first..end)?);
+        }
         Ok(micros)
     }
 
@@ -219,22 +304,70 @@ impl DeviceTrainer {
         Ok(acts)
     }
 
-    /// Adds the loss of all embeddings, [T, h]; gives its gradient.
-    fn loss(&self, embeddings: &Tensor, num_rows: usize) -> Result<Tensor> {
-        let others = embeddings.dims2()?.0 - num_rows;
-        let d_embeddings = embeddings.zeros_like()?;
-        let part = |tensor: &Tensor, first, len| tensor.narrow(0, first, len);
-        let loss = DeviceLoss {
-            gpu: &self.gpu,
-            spec: &self.settings.loss,
-            anchors: &part(embeddings, 0, num_rows)?,
-            candidates: &part(embeddings, num_rows, others)?,
-            own_offset: 0,
-            num_anchors: num_rows,
+    /// Adds the loss of this rank's anchors, among all candidates of a batch of `num_rows`; gives the gradient of the rank's embeddings, [T, h], which stand column
+    /// by column.
+    fn loss(&self, embeddings: &Tensor, num_rows: usize, num_columns: usize) -> Result<Tensor> {
+        let h = self.encoder.config().hidden_size;
+        let own = own_rows(num_rows, self.seat());
+        let num_candidates = num_rows * (num_columns - 1);
+        let candidates = match &self.peers {
+            None => embeddings.narrow(0, num_rows, num_candidates)?,
+            Some(_) => self.gather_candidates(embeddings, num_rows, num_columns)?,
         };
-        loss.run(&self.optimizer.loss()?, &part(&d_embeddings, 0, num_rows)?, &part(&d_embeddings, num_rows, others)?)?;
+        let anchors = embeddings.narrow(0, 0, own.len())?;
+        let gradient = |rows: usize| Ok::<_, Error>(Tensor::zeros((rows.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, rows)?);
+        let all = gradient(own.len() + num_candidates)?;
+        let (d_anchors, d_candidates) = (all.narrow(0, 0, own.len())?, all.narrow(0, own.len(), num_candidates)?);
+        if !own.is_empty() {
+            let (gpu, spec) = (&*self.gpu, &self.settings.loss);
+            let (anchors, candidates) = (&anchors, &candidates);
+            let loss = DeviceLoss { gpu, spec, anchors, candidates, own_offset: own.start, num_anchors: num_rows };
+            loss.run(&self.optimizer.loss()?, &d_anchors, &d_candidates)?;
+        }
+        if self.peers.is_none() {
+            return Ok(all);
+        }
+        let from = element(&d_candidates, 0)?;
+        // SAFETY: the candidates' gradients, which are used after the join.
+        self.exchange(|peers| unsafe { peers.all_reduce(from, num_candidates * h) })?;
+        self.exchange(|peers| peers.join())?;
+        let d_embeddings = gradient(own.len() * num_columns)?;
+        if !own.is_empty() {
+            d_embeddings.slice_set(&d_anchors, 0, 0)?;
+            for column in 1..num_columns {
+                let mine = d_candidates.narrow(0, (column - 1) * num_rows + own.start, own.len())?;
+                d_embeddings.slice_set(&mine, 0, column * own.len())?;
+            }
+        }
         Ok(d_embeddings)
     }
+
+    /// All ranks' candidates, column by column in the order of the batch's rows, from this rank's embeddings.
+    fn gather_candidates(&self, embeddings: &Tensor, num_rows: usize, num_columns: usize) -> Result<Tensor> {
+        let (h, seat) = (self.encoder.config().hidden_size, self.seat());
+        let (own, each) = (own_rows(num_rows, seat).len(), num_rows.div_ceil(seat.world_size));
+        let zeros = |rows: usize| Ok::<_, Error>(Tensor::zeros((rows, h), DType::F32, self.gpu.device())?);
+        let candidates = zeros(num_rows * (num_columns - 1))?;
+        for column in 1..num_columns {
+            // ranks give equally many; only the last ones that have rows have fewer, so that what is filled up stands at the end
+            let (mine, all) = (zeros(each)?, zeros(each * seat.world_size)?);
+            if own > 0 {
+                mine.slice_set(&embeddings.narrow(0, column * own, own)?, 0, 0)?;
+            }
+            let (from, to) = (element(&mine, 0)?, element(&all, 0)?);
+            // SAFETY: there is room for every rank's rows, and they are used after the join.
+            self.exchange(|peers| unsafe { peers.all_gather(from, to, each * h) })?;
+            self.exchange(|peers| peers.join())?;
+            candidates.slice_set(&all.narrow(0, 0, num_rows)?, 0, (column - 1) * num_rows)?;
+        }
+        Ok(candidates)
+    }
+}
+
+/// The rows of a batch that a rank has: equally many, but for the last ones.
+fn own_rows(num_rows: usize, seat: Seat) -> Range<usize> {
+    let each = num_rows.div_ceil(seat.world_size);
+    (seat.rank * each).min(num_rows)..((seat.rank + 1) * each).min(num_rows)
 }
 
 /// Whether a device had no memory left, as CUDA and cuBLAS say it.

@@ -174,14 +174,15 @@ impl Comm {
     /// # Errors
     /// A rank was lost meanwhile, the deadline went by, or `finished` failed. The communicator is then of no more use.
     pub fn wait(&self, mut finished: impl FnMut() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + self.inner.deadlines.operation;
-        let mut pause = POLL.0;
+        let begun = Instant::now();
+        let deadline = begun + self.inner.deadlines.operation;
         loop {
             // what was aborted ends too, with half a sum
             let looked = finished().and_then(|finished| self.inner.check("wait").map(|()| finished));
             match looked {
                 Ok(true) => return Ok(()),
-                Ok(false) if Instant::now() < deadline => pause = rest(pause),
+                // seldom enough to cost nothing, often enough that little is waited for too long
+                Ok(false) if Instant::now() < deadline => std::thread::sleep((begun.elapsed() / 32).clamp(POLL.0, POLL.1)),
                 Ok(false) => {
                     self.inner.abort_in_time("wait");
                     return Err(self.inner.late("wait", "an exchange did not end: a rank hangs or the network is cut"));

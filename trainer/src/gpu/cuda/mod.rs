@@ -9,8 +9,8 @@ use std::sync::Arc;
 use candle_core::Device;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
-use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
+use candle_core::cuda_backend::cudarc::driver::result::{device, launch_kernel, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError, sys};
 
 use self::peers::CudaPeers;
 use super::kernels::KERNEL_FILES;
@@ -69,6 +69,7 @@ impl Cuda {
         // SAFETY: all tensors of the device are made and used on its one stream.
         unsafe { cuda.disable_event_tracking() };
         let context = cuda.cuda_stream().context().clone();
+        keep_freed_memory(&context).map_err(|e| failed("the device's memory pool", e))?;
         let found = context.compute_capability().map_err(|e| failed("the device's compute capability", e))?;
         if found < LEAST_CAPABILITY {
             let (major, minor) = found;
@@ -116,6 +117,40 @@ impl Cuda {
     }
 }
 
+/// Lets the device's pool keep what is freed for what is wanted next; else it gives it back whenever it is waited for.
+fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    pool_attribute(context, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, Some(u64::MAX)).map(|_| ())
+}
+
+/// Bytes that the device's pool keeps and nobody uses.
+fn kept_by_pool(context: &CudaContext) -> std::result::Result<usize, DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(0);
+    }
+    let get = |attribute| pool_attribute(context, attribute, None);
+    let reserved = get(sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+    let used = get(sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
+    Ok(reserved.saturating_sub(used) as usize)
+}
+
+/// Sets an attribute of the device's pool, or reads it; both are u64.
+fn pool_attribute(context: &CudaContext, attribute: sys::CUmemPool_attribute, set: Option<u64>) -> std::result::Result<u64, DriverError> {
+    let mut value = set.unwrap_or_default();
+    let at = std::ptr::from_mut(&mut value).cast();
+    // SAFETY: the device is the context's; all attributes that are asked for are cuuint64_t.
+    unsafe {
+        let pool = device::get_mem_pool(context.cu_device())?;
+        match set {
+            Some(_) => mem_pool::set_attribute(pool, attribute, at)?,
+            None => mem_pool::get_attribute(pool, attribute, at)?,
+        }
+    }
+    Ok(value)
+}
+
 fn bind(context: &CudaContext) -> Result<()> {
     context.bind_to_thread().map_err(|e| failed("the device cannot be used by this thread", e))
 }
@@ -138,8 +173,11 @@ impl Backend for Cuda {
     }
 
     fn free_bytes(&self) -> Result<usize> {
-        let (free, _) = self.cuda.cuda_stream().context().mem_get_info().map_err(|e| failed("the device's free memory", e))?;
-        Ok(free)
+        // what was freed counts only once the device has come by
+        self.synchronize()?;
+        let context = self.cuda.cuda_stream().context().clone();
+        let free = || Ok::<_, DriverError>(context.mem_get_info()?.0 + kept_by_pool(&context)?);
+        free().map_err(|e| failed("the device's free memory", e))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -51,8 +51,15 @@ impl Peers for CudaPeers {
         Self::order(&self.exchanges, &self.kernels)
     }
 
-    fn wait(&self) -> Result<()> {
+    fn wait(&self, alive: &dyn Fn() -> Result<()>) -> Result<()> {
         let ended = self.exchanges.record_event(None).map_err(|e| failed("the end of exchanges", e))?;
-        self.comm.wait(|| ended.try_is_complete().map_err(|e| failed("an exchange", e)))
+        self.comm.wait(|| {
+            alive()?;
+            ended.try_is_complete().map_err(|e| failed("an exchange", e))
+        })
+    }
+
+    fn abort(&self) {
+        self.comm.abort();
     }
 }

@@ -53,6 +53,7 @@ struct Mask {
 struct Saved {
     log_sums: u64,
     deltas: u64,
+    context: u64,
     d_context: u64,
 }
 
@@ -84,14 +85,14 @@ impl Mask {
     fn of(dropout: Option<SiteDropout>, place: &Place<'_>) -> Result<Self> {
         let (gpu, batch) = (place.gpu, place.batch);
         let Some(site) = dropout else { return Ok(Self { bits: 0, offsets: batch.mask_offsets, scale: 0.0 }) };
-        let bits = address(&gpu.scratch("masks", batch.mask_groups * MASK_WORDS, DType::U32)?, DType::U32)?;
+        let bits = address(&gpu.scratch("masks", (batch.mask_groups + 1) * MASK_WORDS, DType::U32)?, DType::U32)?;
         let launch = Launch::new("attention_mask", [batch.mask_groups.div_ceil(THREADS / WARP), 1, 1], THREADS as u32)
             .with(bits)
             .with(batch.mask_offsets)
             .with(batch.keys)
             .with(DropoutArgument::of(Some(site)))
             .count(batch.num_sequences);
-        // SAFETY: there are eight words for each group of the batch.
+        // SAFETY: there are eight words for each group of the batch, and a group that is read and does not count.
         unsafe { gpu.backend().launch(&launch)? };
         Ok(Self { bits, offsets: batch.mask_offsets, scale: site.scale() as f32 })
     }
@@ -131,18 +132,10 @@ impl OnGpu for AttentionBackward<'_> {
         let (gpu, heads) = (place.gpu, self.heads);
         let n = self.d_qkv.dims2()?.0;
         let deltas = wide(&gpu.scratch("deltas", n * heads.num, DType::F32)?)?;
-        let d_context = narrow(self.d_context)?;
-        let launch = Launch::new("attention_deltas", [(n * heads.num).div_ceil(THREADS), 1, 1], THREADS as u32)
-            .with(deltas)
-            .with(narrow(self.context)?)
-            .with(d_context)
-            .count(n)
-            .count(heads.num)
-            .count(heads.size);
-        // SAFETY: there is a place for each head of each token, the rows of the two matrices.
-        unsafe { gpu.backend().launch(&launch)? };
-        let saved = Saved { log_sums: wide(self.log_sums)?, deltas, d_context };
+        let (context, d_context) = (narrow(self.context)?, narrow(self.d_context)?);
+        let saved = Saved { log_sums: wide(self.log_sums)?, deltas, context, d_context };
         let mask = Mask::of(self.dropout, place)?;
+        // the first one makes the deltas, which the second one reads
         for kernel in ["attention_backward_queries", "attention_backward_keys"] {
             let launch = tile_launch(kernel, heads, place)?
                 .with(narrow(self.d_qkv)?)

@@ -183,6 +183,10 @@ impl Collective for GivenUp<'_> {
         self.solo.barrier()
     }
 
+    fn check(&self) -> crate::Result<()> {
+        self.solo.check()
+    }
+
     fn abort(&self) {
         self.solo.abort();
     }
