@@ -1,4 +1,4 @@
-// The feed-forward activations with the bias before them. A thread has two columns and goes down the tokens.
+// The feed-forward activations with the bias before them. A thread has a group of columns and goes down the tokens.
 #include "device.cuh"
 
 // As the host numbers them.
@@ -16,10 +16,13 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-
 __device__ __forceinline__ Activated activated(float x, u32 kind) {
     Activated out;
     if (kind == GELU) {
-        float cdf = 0.5f * (1.0f + erff(x * 0.70710678f));
-        float pdf = 0.39894228f * expf(-0.5f * x * x);
+        // Phi(-|x|) by Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26 (to 1.5e-7), with the exponential that the slope wants too
+        float size = fabsf(x), z = size * 0.70710678f, t = reciprocal_fast(1.0f + 0.3275911f * z);
+        float bell = exp2_fast(-0.72134752f * x * x);
+        float tail = 0.5f * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * bell;
+        float cdf = x < 0.0f ? tail : 1.0f - tail;
         out.value = x * cdf;
-        out.slope = cdf + x * pdf;
+        out.slope = cdf + x * 0.39894228f * bell;
     } else if (kind == GELU_TANH) {
         // x/2 (1 + tanh(u)) = x sigmoid(2u) with u = sqrt(2/pi) (x + 0.044715 x^3)
         float square = x * x;
@@ -38,34 +41,55 @@ __device__ __forceinline__ Activated activated(float x, u32 kind) {
 }
 
 // output = activation(input + bias); the two may be one
-KERNEL activate(bf16* output, const bf16* input, const float* bias, u32 kind, u32 n, u32 width) {
-    u32 column = 2u * (blockIdx.x * blockDim.x + threadIdx.x);
+template <u32 C>
+__device__ __forceinline__ void activate(bf16* output, const bf16* input, const float* bias, u32 kind, u32 n, u32 width) {
+    u32 column = C * (blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= width) return;
-    float first = bias[column], second = bias[column + 1];
+    float added[C];
+#pragma unroll
+    for (u32 i = 0; i < C; i++) added[i] = bias[column + i];
     for (u32 token = blockIdx.y; token < n; token += gridDim.y) {
         u64 at = u64(token) * width + column;
-        bf16x2 pair = *reinterpret_cast<const bf16x2*>(input + at);
-        float a = activated(low(pair) + first, kind).value, b = activated(high(pair) + second, kind).value;
-        *reinterpret_cast<bf16x2*>(output + at) = narrow2(a, b);
+        Columns<C> x = load_columns<C>(input + at);
+#pragma unroll
+        for (u32 i = 0; i < C; i++) x.x[i] = activated(x.x[i] + added[i], kind).value;
+        store_columns<C>(output + at, x);
     }
 }
 
 // `input` becomes activation(input + bias), `d` goes from the value's gradient to that of the input, and partials[block y] receives its
 // sum over the block's tokens.
-KERNEL activate_backward(bf16* input, bf16* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {
-    u32 column = 2u * (blockIdx.x * blockDim.x + threadIdx.x);
+template <u32 C>
+__device__ __forceinline__ void activate_backward(bf16* input, bf16* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {
+    u32 column = C * (blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= width) return;
-    float first = bias[column], second = bias[column + 1], first_sum = 0.0f, second_sum = 0.0f;
+    float added[C], sums[C] = {};
+#pragma unroll
+    for (u32 i = 0; i < C; i++) added[i] = bias[column + i];
     for (u32 token = blockIdx.y; token < n; token += gridDim.y) {
         u64 at = u64(token) * width + column;
-        bf16x2 x = *reinterpret_cast<const bf16x2*>(input + at), grad = *reinterpret_cast<const bf16x2*>(d + at);
-        Activated a = activated(low(x) + first, kind), b = activated(high(x) + second, kind);
-        float d_a = low(grad) * a.slope, d_b = high(grad) * b.slope;
-        *reinterpret_cast<bf16x2*>(input + at) = narrow2(a.value, b.value);
-        *reinterpret_cast<bf16x2*>(d + at) = narrow2(d_a, d_b);
-        first_sum += d_a;
-        second_sum += d_b;
+        Columns<C> x = load_columns<C>(input + at), grad = load_columns<C>(d + at);
+#pragma unroll
+        for (u32 i = 0; i < C; i++) {
+            Activated a = activated(x.x[i] + added[i], kind);
+            x.x[i] = a.value;
+            grad.x[i] *= a.slope;
+            sums[i] += grad.x[i];
+        }
+        store_columns<C>(input + at, x);
+        store_columns<C>(d + at, grad);
     }
-    partials[u64(blockIdx.y) * width + column] = first_sum;
-    partials[u64(blockIdx.y) * width + column + 1] = second_sum;
+#pragma unroll
+    for (u32 i = 0; i < C; i++) partials[u64(blockIdx.y) * width + column + i] = sums[i];
 }
+
+#define COLUMNS(C)                                                                                                                     \
+    KERNEL activate_##C(bf16* output, const bf16* input, const float* bias, u32 kind, u32 n, u32 width) {                              \
+        activate<C>(output, input, bias, kind, n, width);                                                                              \
+    }                                                                                                                                  \
+    KERNEL activate_backward_##C(bf16* input, bf16* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {               \
+        activate_backward<C>(input, d, partials, bias, kind, n, width);                                                                \
+    }
+
+COLUMNS(2)
+COLUMNS(8)

@@ -87,7 +87,8 @@ struct Fragment {
     u32 x[4];
 };
 
-// Where rows of one head lie: `stride` elements from one token to the next; the bias is added on loading, null is none.
+// Where rows of one head lie: `stride` elements from one token to the next. The bias is added where they are loaded as left operands (null is none); tiles are without
+// it, and what is computed of them takes it into account.
 struct Rows {
     const bf16* from;
     const float* bias;
@@ -114,40 +115,14 @@ __device__ __forceinline__ void load_left(Fragment* to, Rows rows, u32 first, u3
     }
 }
 
-struct __align__(16) Eight {
-    bf16x2 pair[4];
-};
-
-// What a thread adds to its features of a tile's rows: always the same eight.
-struct Bias {
-    float x[8];
-};
-
+// Begins to copy a tile of rows to [TILE, D + 8]: eight more, so that the rows of a matrix fall on different banks. Rows beyond the last are zero.
 template <u32 D>
-__device__ __forceinline__ Bias load_bias(Rows rows) {
-    Bias out;
-#pragma unroll
-    for (u32 i = 0; i < 8u; i++) out.x[i] = rows.bias[threadIdx.x % (D / 8u) * 8u + i];
-    return out;
-}
-
-// A tile of rows, [TILE, D + 8]: eight more, so that the rows of a matrix fall on different banks. Rows beyond the last are zero.
-template <u32 D>
-__device__ __forceinline__ void load_tile(u16* tile, Rows rows, const Bias* bias, u32 first, u32 num_rows) {
+__device__ __forceinline__ void begin_tile(u16* tile, Rows rows, u32 first, u32 num_rows) {
     u32 feature = threadIdx.x % (D / 8u) * 8u;
 #pragma unroll
     for (u32 row = threadIdx.x / (D / 8u); row < TILE; row += BLOCK / (D / 8u)) {
-        Eight eight = {};
-        if (first + row < num_rows) {
-            eight = *reinterpret_cast<const Eight*>(rows.from + u64(first + row) * rows.stride + feature);
-            if (bias != nullptr) {
-#pragma unroll
-                for (u32 i = 0; i < 4u; i++) {
-                    eight.pair[i] = narrow2(low(eight.pair[i]) + bias->x[2u * i], high(eight.pair[i]) + bias->x[2u * i + 1u]);
-                }
-            }
-        }
-        *reinterpret_cast<Eight*>(tile + row * (D + 8u) + feature) = eight;
+        bool inside = first + row < num_rows;
+        begin_copy(tile + row * (D + 8u) + feature, rows.from + u64(inside ? first + row : 0u) * rows.stride + feature, inside);
     }
 }
 
@@ -204,6 +179,34 @@ __device__ __forceinline__ float quad_sum(float x) {
 __device__ __forceinline__ float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1u));
     return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2u));
+}
+
+// Each row's product with a vector; rows g and g + 8.
+template <u32 D>
+__device__ __forceinline__ void dot_vector(float* dots, const Fragment* rows, const float* vector, u32 lane) {
+    u32 t = lane % 4u;
+    dots[0] = dots[1] = 0.0f;
+#pragma unroll
+    for (u32 k = 0; k < D / 16u; k++) {
+#pragma unroll
+        for (u32 i = 0; i < 4u; i++) {
+            const float* at = vector + 16u * k + 2u * t + i / 2u * 8u;
+            dots[i % 2u] += low(rows[k].x[i]) * at[0] + high(rows[k].x[i]) * at[1];
+        }
+    }
+    dots[0] = quad_sum(dots[0]);
+    dots[1] = quad_sum(dots[1]);
+}
+
+// Adds to rows of sums a vector times the rows' factors.
+template <u32 D>
+__device__ __forceinline__ void add_vector(float (*sums)[4], const float* factors, const float* vector, u32 lane) {
+    u32 t = lane % 4u;
+#pragma unroll
+    for (u32 n = 0; n < D / 8u; n++) {
+#pragma unroll
+        for (u32 i = 0; i < 4u; i++) sums[n][i] += factors[i / 2u] * vector[8u * n + 2u * t + i % 2u];
+    }
 }
 
 // ---- one head of one sequence --------------------------------------------------------------------------------------------
@@ -273,22 +276,28 @@ __device__ __forceinline__ void drop_columns(float (*scores)[4], u32 column, u32
 // context = dropout(softmax(Q K^T scale)) V, and the log-sum-exp of each row of scores
 template <u32 D>
 __device__ __forceinline__ void forward(bf16* context, float* log_sums, Projected<D> projected, Batch batch, Mask mask) {
-    __shared__ __align__(16) u16 keys[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 values[TILE * (D + 8u)];
+    __shared__ __align__(16) u16 keys[2][TILE * (D + 8u)];
+    __shared__ __align__(16) u16 values[2][TILE * (D + 8u)];
     Place place = place_of(batch);
     if (place.first >= place.len) return;
     u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, first = place.first + threadIdx.x / WARP * 16u;
     Rows key_rows = projected.rows(1, place, batch.heads), value_rows = projected.rows(2, place, batch.heads);
-    Bias value_bias = load_bias<D>(value_rows);
+    begin_tile<D>(keys[0], key_rows, 0, place.len);
+    begin_tile<D>(values[0], value_rows, 0, place.len);
+    commit_copies();
     Fragment queries[D / 16u];
     load_left<D>(queries, projected.rows(0, place, batch.heads), first, place.len, lane);
     float scale = batch.scale * LOG2E, keep = mask.scale == 0.0f ? 1.0f : mask.scale;
-    float out[D / 8u][4] = {}, greatest[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
-    for (u32 tile = 0; tile < place.len; tile += TILE) {
+    // of a row: its greatest score, the sum of its exponentials, and of those that are kept
+    float out[D / 8u][4] = {}, greatest[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f}, total_kept[2] = {0.0f, 0.0f};
+    for (u32 tile = 0, now_in = 0; tile < place.len; tile += TILE, now_in ^= 1u) {
+        wait_copies();
         __syncthreads();
-        load_tile<D>(keys, key_rows, nullptr, tile, place.len);
-        load_tile<D>(values, value_rows, &value_bias, tile, place.len);
-        __syncthreads();
+        if (tile + TILE < place.len) {
+            begin_tile<D>(keys[now_in ^ 1u], key_rows, tile + TILE, place.len);
+            begin_tile<D>(values[now_in ^ 1u], value_rows, tile + TILE, place.len);
+            commit_copies();
+        }
         if (first >= place.len) continue;
         Kept bits[2];
 #pragma unroll
@@ -298,26 +307,27 @@ __device__ __forceinline__ void forward(bf16* context, float* log_sums, Projecte
             bits[half].high >>= 2u * t;
         }
         float scores[TILE / 8u][4] = {}, now[2] = {greatest[0], greatest[1]};
-        product<TILE / 8u, D>(scores, queries, keys, lane);
+        product<TILE / 8u, D>(scores, queries, keys[now_in], lane);
         drop_columns<TILE / 8u>(scores, tile + 2u * t, place.len);
 #pragma unroll
         for (u32 n = 0; n < TILE / 8u; n++) {
 #pragma unroll
             for (u32 i = 0; i < 4u; i++) now[i / 2u] = fmaxf(now[i / 2u], scores[n][i]);
         }
-        float shrink[2], offset[2];
+        float offset[2];
 #pragma unroll
         for (u32 half = 0; half < 2u; half++) {
             now[half] = quad_max(now[half]);
-            shrink[half] = exp2_fast((greatest[half] - now[half]) * scale);
+            float shrink = exp2_fast((greatest[half] - now[half]) * scale);
             greatest[half] = now[half];
             offset[half] = now[half] * scale;
-            total[half] *= shrink[half];
-        }
+            total[half] *= shrink;
+            total_kept[half] *= shrink;
 #pragma unroll
-        for (u32 n = 0; n < D / 8u; n++) {
-#pragma unroll
-            for (u32 i = 0; i < 4u; i++) out[n][i] *= shrink[i / 2u];
+            for (u32 n = 0; n < D / 8u; n++) {
+                out[n][2u * half] *= shrink;
+                out[n][2u * half + 1u] *= shrink;
+            }
         }
 #pragma unroll
         for (u32 n = 0; n < TILE / 8u; n++) {
@@ -327,15 +337,20 @@ __device__ __forceinline__ void forward(bf16* context, float* log_sums, Projecte
                 total[i / 2u] += p;
                 u32 word = n < 4u ? bits[i / 2u].low : bits[i / 2u].high;
                 scores[n][i] = word >> (8u * (n % 4u) + i % 2u) & 1u ? p : 0.0f;
+                total_kept[i / 2u] += scores[n][i];
             }
         }
         Fragment probabilities[TILE / 16u];
         as_left<TILE>(probabilities, scores);
-        product_by_columns<TILE, D>(out, probabilities, values, lane);
+        product_by_columns<TILE, D>(out, probabilities, values[now_in], lane);
     }
     if (first >= place.len) return;
-    total[0] = quad_sum(total[0]);
-    total[1] = quad_sum(total[1]);
+#pragma unroll
+    for (u32 half = 0; half < 2u; half++) {
+        total[half] = quad_sum(total[half]);
+        total_kept[half] = quad_sum(total_kept[half]);
+    }
+    add_vector<D>(out, total_kept, value_rows.bias, lane);
     bf16* to = context + u64(place.start) * batch.heads * D + place.head * D;
     store_sums<D>(to, batch.heads * D, out, first, place.len, keep / total[0], keep / total[1], lane);
 #pragma unroll
@@ -370,19 +385,22 @@ __device__ __forceinline__ void dot_rows(float* dots, const Fragment* a, const F
 // The gradient of 64 queries: dS = P (mask dP - delta), dQ = dS K scale; and the deltas, which the keys' gradient reads
 template <u32 D>
 __device__ __forceinline__ void backward_queries(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {
-    __shared__ __align__(16) u16 keys[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 values[TILE * (D + 8u)];
+    __shared__ __align__(16) u16 keys[2][TILE * (D + 8u)];
+    __shared__ __align__(16) u16 values[2][TILE * (D + 8u)];
     Place place = place_of(batch);
     if (place.first >= place.len) return;
     u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, first = place.first + threadIdx.x / WARP * 16u, h = batch.heads * D;
     Rows key_rows = projected.rows(1, place, batch.heads), value_rows = projected.rows(2, place, batch.heads);
-    Bias value_bias = load_bias<D>(value_rows);
+    begin_tile<D>(keys[0], key_rows, 0, place.len);
+    begin_tile<D>(values[0], value_rows, 0, place.len);
+    commit_copies();
     Fragment queries[D / 16u], d_out[D / 16u];
-    float log_sum[2], delta[2], sums[D / 8u][4] = {};
+    float log_sum[2], delta[2], d_of_bias[2], sums[D / 8u][4] = {};
     // in the place of the queries, for a while
     load_left<D>(queries, context_rows<D>(saved.context, place, batch.heads), first, place.len, lane);
     load_left<D>(d_out, context_rows<D>(saved.d_context, place, batch.heads), first, place.len, lane);
     dot_rows<D>(delta, queries, d_out);
+    dot_vector<D>(d_of_bias, d_out, value_rows.bias, lane);
     load_left<D>(queries, projected.rows(0, place, batch.heads), first, place.len, lane);
 #pragma unroll
     for (u32 half = 0; half < 2u; half++) {
@@ -392,20 +410,28 @@ __device__ __forceinline__ void backward_queries(bf16* d_qkv, Projected<D> proje
         if (t == 0u && query < place.len) saved.deltas[at] = delta[half];
     }
     float scale = batch.scale * LOG2E, keep = mask.scale == 0.0f ? 1.0f : mask.scale;
-    for (u32 tile = 0; tile < place.len; tile += TILE) {
+    for (u32 tile = 0, now_in = 0; tile < place.len; tile += TILE, now_in ^= 1u) {
+        wait_copies();
         __syncthreads();
-        load_tile<D>(keys, key_rows, nullptr, tile, place.len);
-        load_tile<D>(values, value_rows, &value_bias, tile, place.len);
-        __syncthreads();
+        if (tile + TILE < place.len) {
+            begin_tile<D>(keys[now_in ^ 1u], key_rows, tile + TILE, place.len);
+            begin_tile<D>(values[now_in ^ 1u], value_rows, tile + TILE, place.len);
+            commit_copies();
+        }
         if (first >= place.len) continue;
         Kept bits[2];
 #pragma unroll
         for (u32 half = 0; half < 2u; half++) bits[half] = kept(mask, blockIdx.x, place.head, place.len, first + g + 8u * half, tile);
 #pragma unroll 1
         for (u32 column = 0; column < TILE && tile + column < place.len; column += HALF) {
-            float scores[HALF / 8u][4] = {}, d[HALF / 8u][4] = {};
-            product<HALF / 8u, D>(scores, queries, keys + column * (D + 8u), lane);
-            product<HALF / 8u, D>(d, d_out, values + column * (D + 8u), lane);
+            float scores[HALF / 8u][4] = {}, d[HALF / 8u][4];
+#pragma unroll
+            for (u32 n = 0; n < HALF / 8u; n++) {
+#pragma unroll
+                for (u32 i = 0; i < 4u; i++) d[n][i] = d_of_bias[i / 2u];
+            }
+            product<HALF / 8u, D>(scores, queries, keys[now_in] + column * (D + 8u), lane);
+            product<HALF / 8u, D>(d, d_out, values[now_in] + column * (D + 8u), lane);
             drop_columns<HALF / 8u>(scores, tile + column + 2u * t, place.len);
             u32 words[2] = {(column == 0u ? bits[0].low : bits[0].high) >> 2u * t, (column == 0u ? bits[1].low : bits[1].high) >> 2u * t};
 #pragma unroll
@@ -419,89 +445,112 @@ __device__ __forceinline__ void backward_queries(bf16* d_qkv, Projected<D> proje
             }
             Fragment d_scores[HALF / 16u];
             as_left<HALF>(d_scores, scores);
-            product_by_columns<HALF, D>(sums, d_scores, keys + column * (D + 8u), lane);
+            product_by_columns<HALF, D>(sums, d_scores, keys[now_in] + column * (D + 8u), lane);
         }
     }
     if (first >= place.len) return;
     store_sums<D>(d_qkv + u64(place.start) * 3u * h + place.head * D, 3u * h, sums, first, place.len, batch.scale, batch.scale, lane);
 }
 
+// What the keys' gradient wants to know of a query: its log-sum-exp in powers of two, its delta, which of 64 keys are kept.
+struct QueryFacts {
+    float log_sum, delta;
+    Kept bits;
+};
+
+__device__ __forceinline__ QueryFacts facts_of(Saved saved, Batch batch, Mask mask, Place place, u32 query) {
+    // beyond the last query every probability is zero
+    QueryFacts out = {INFINITY, 0.0f, {0u, 0u}};
+    if (query >= place.len) return out;
+    u64 at = u64(place.head) * batch.n + place.start + query;
+    out.log_sum = saved.log_sums[at] * LOG2E;
+    out.delta = saved.deltas[at];
+    out.bits = kept(mask, blockIdx.x, place.head, place.len, query, place.first);
+    return out;
+}
+
 // The gradients of 64 keys and values, everything turned round: dV = (mask P)^T dO, dK = dS^T Q scale
 template <u32 D>
 __device__ __forceinline__ void backward_keys(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {
-    __shared__ __align__(16) u16 queries[TILE * (D + 8u)];
-    __shared__ __align__(16) u16 d_out[TILE * (D + 8u)];
-    __shared__ float log_sums[TILE];
-    __shared__ float deltas[TILE];
-    __shared__ u32 bits[TILE][2];
+    __shared__ __align__(16) u16 queries[2][TILE * (D + 8u)];
+    __shared__ __align__(16) u16 d_out[2][TILE * (D + 8u)];
+    __shared__ QueryFacts facts[2][TILE];
     Place place = place_of(batch);
     if (place.first >= place.len) return;
     u32 lane = threadIdx.x % WARP, g = lane / 4u, t = lane % 4u, warp = threadIdx.x / WARP, first = place.first + warp * 16u, h = batch.heads * D;
     Rows query_rows = projected.rows(0, place, batch.heads), d_rows = context_rows<D>(saved.d_context, place, batch.heads);
-    Bias query_bias = load_bias<D>(query_rows);
+    begin_tile<D>(queries[0], query_rows, 0, place.len);
+    begin_tile<D>(d_out[0], d_rows, 0, place.len);
+    commit_copies();
+    if (threadIdx.x < TILE) facts[0][threadIdx.x] = facts_of(saved, batch, mask, place, threadIdx.x);
     Fragment keys[D / 16u], values[D / 16u];
     load_left<D>(keys, projected.rows(1, place, batch.heads), first, place.len, lane);
     load_left<D>(values, projected.rows(2, place, batch.heads), first, place.len, lane);
-    float d_keys[D / 8u][4] = {}, d_values[D / 8u][4] = {};
+    float score_of_bias[2], total[2] = {0.0f, 0.0f}, d_keys[D / 8u][4] = {}, d_values[D / 8u][4] = {};
+    dot_vector<D>(score_of_bias, keys, query_rows.bias, lane);
     float scale = batch.scale * LOG2E, keep = mask.scale == 0.0f ? 1.0f : mask.scale;
-    for (u32 tile = 0; tile < place.len; tile += TILE) {
+    for (u32 tile = 0, now_in = 0; tile < place.len; tile += TILE, now_in ^= 1u) {
+        wait_copies();
         __syncthreads();
-        load_tile<D>(queries, query_rows, &query_bias, tile, place.len);
-        load_tile<D>(d_out, d_rows, nullptr, tile, place.len);
-        if (threadIdx.x < TILE) {
-            u32 query = tile + threadIdx.x;
-            u64 at = u64(place.head) * batch.n + place.start + query;
-            // beyond the last query every probability is zero
-            log_sums[threadIdx.x] = query < place.len ? saved.log_sums[at] * LOG2E : INFINITY;
-            deltas[threadIdx.x] = query < place.len ? saved.deltas[at] : 0.0f;
-            Kept of_query = kept(mask, blockIdx.x, place.head, place.len, query, place.first);
-            bits[threadIdx.x][0] = of_query.low;
-            bits[threadIdx.x][1] = of_query.high;
+        QueryFacts next = {};
+        if (tile + TILE < place.len) {
+            begin_tile<D>(queries[now_in ^ 1u], query_rows, tile + TILE, place.len);
+            begin_tile<D>(d_out[now_in ^ 1u], d_rows, tile + TILE, place.len);
+            commit_copies();
+            if (threadIdx.x < TILE) next = facts_of(saved, batch, mask, place, tile + TILE + threadIdx.x);
         }
-        __syncthreads();
-        if (first >= place.len) continue;
 #pragma unroll 1
-        for (u32 column = 0; column < TILE && tile + column < place.len; column += HALF) {
-            float scores[HALF / 8u][4] = {}, d[HALF / 8u][4] = {};
-            product<HALF / 8u, D>(scores, keys, queries + column * (D + 8u), lane);
-            product<HALF / 8u, D>(d, values, d_out + column * (D + 8u), lane);
+        for (u32 column = 0; column < TILE && tile + column < place.len && first < place.len; column += HALF) {
+            float scores[HALF / 8u][4], d[HALF / 8u][4] = {};
+#pragma unroll
+            for (u32 n = 0; n < HALF / 8u; n++) {
+#pragma unroll
+                for (u32 i = 0; i < 4u; i++) scores[n][i] = score_of_bias[i / 2u];
+            }
+            product<HALF / 8u, D>(scores, keys, queries[now_in] + column * (D + 8u), lane);
+            product<HALF / 8u, D>(d, values, d_out[now_in] + column * (D + 8u), lane);
 #pragma unroll
             for (u32 n = 0; n < HALF / 8u; n++) {
 #pragma unroll
                 for (u32 j = 0; j < 2u; j++) {
-                    u32 query = column + 8u * n + 2u * t + j, word = bits[query][warp / 2u] >> (warp % 2u * 16u + g);
-                    float log_sum = log_sums[query], delta = deltas[query];
+                    QueryFacts query = facts[now_in][column + 8u * n + 2u * t + j];
+                    u32 word = (warp < 2u ? query.bits.low : query.bits.high) >> (warp % 2u * 16u + g);
 #pragma unroll
                     for (u32 half = 0; half < 2u; half++) {
                         u32 i = 2u * half + j;
                         bool stays = word >> (8u * half) & 1u;
-                        float p = exp2_fast(scores[n][i] * scale - log_sum);
+                        float p = exp2_fast(scores[n][i] * scale - query.log_sum);
                         scores[n][i] = stays ? p : 0.0f;
-                        d[n][i] = p * ((stays ? d[n][i] * keep : 0.0f) - delta);
+                        d[n][i] = p * ((stays ? d[n][i] * keep : 0.0f) - query.delta);
+                        total[half] += d[n][i];
                     }
                 }
             }
             Fragment left[HALF / 16u];
             as_left<HALF>(left, scores);
-            product_by_columns<HALF, D>(d_values, left, d_out + column * (D + 8u), lane);
+            product_by_columns<HALF, D>(d_values, left, d_out[now_in] + column * (D + 8u), lane);
             as_left<HALF>(left, d);
-            product_by_columns<HALF, D>(d_keys, left, queries + column * (D + 8u), lane);
+            product_by_columns<HALF, D>(d_keys, left, queries[now_in] + column * (D + 8u), lane);
         }
+        if (threadIdx.x < TILE) facts[now_in ^ 1u][threadIdx.x] = next;
     }
     if (first >= place.len) return;
+    total[0] = quad_sum(total[0]);
+    total[1] = quad_sum(total[1]);
+    add_vector<D>(d_keys, total, query_rows.bias, lane);
     bf16* to = d_qkv + u64(place.start) * 3u * h + place.head * D;
     store_sums<D>(to + h, 3u * h, d_keys, first, place.len, batch.scale, batch.scale, lane);
     store_sums<D>(to + 2u * h, 3u * h, d_values, first, place.len, keep, keep, lane);
 }
 
 #define HEAD_SIZE(D)                                                                                                                    \
-    KERNEL attention_##D(bf16* context, float* log_sums, Projected<D> projected, Batch batch, Mask mask) {                              \
+    KERNEL_OF(BLOCK, 4) attention_##D(bf16* context, float* log_sums, Projected<D> projected, Batch batch, Mask mask) {                              \
         forward<D>(context, log_sums, projected, batch, mask);                                                                          \
     }                                                                                                                                   \
-    KERNEL attention_backward_queries_##D(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {                   \
+    KERNEL_OF(BLOCK, 3) attention_backward_queries_##D(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {                   \
         backward_queries<D>(d_qkv, projected, saved, batch, mask);                                                                      \
     }                                                                                                                                   \
-    KERNEL attention_backward_keys_##D(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {                      \
+    KERNEL_OF(BLOCK, 3) attention_backward_keys_##D(bf16* d_qkv, Projected<D> projected, Saved saved, Batch batch, Mask mask) {                      \
         backward_keys<D>(d_qkv, projected, saved, batch, mask);                                                                         \
     }
 

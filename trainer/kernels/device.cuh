@@ -6,6 +6,8 @@
 
 #ifdef __CUDACC__
 #define KERNEL extern "C" __global__ void
+// One whose blocks have so many threads, with registers for so many blocks at once.
+#define KERNEL_OF(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) char dynamic_shared_bytes[]; type* name = reinterpret_cast<type*>(dynamic_shared_bytes)
 #endif
 
@@ -82,6 +84,14 @@ __device__ __forceinline__ void load_matrices_turned(u32* to, const u16* row) {
     u32 at = u32(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at));
 }
+
+// Begins to copy 16 bytes to shared memory; zeros where they are not `inside`.
+__device__ __forceinline__ void begin_copy(u16* to, const bf16* from, bool inside) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(u32(__cvta_generic_to_shared(to))), "l"(from), "r"(inside ? 16u : 0u) : "memory");
+}
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits for this thread's copies; a barrier shows them to the others.
+__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_group 0;" ::: "memory"); }
 #endif
 
 // ---- the fast ways -------------------------------------------------------------------------------------------------------
@@ -94,6 +104,17 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 #else
     return exp2f(x);
+#endif
+}
+
+// 1 / x to one unit in the last place.
+__device__ __forceinline__ float reciprocal_fast(float x) {
+#if defined(__CUDA_ARCH__)
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return 1.0f / x;
 #endif
 }
 
@@ -123,12 +144,11 @@ __device__ __forceinline__ Words philox(u32 counter, SampleKey key, Dropout drop
     u32 k0 = dropout.key0, k1 = dropout.key1;
 #pragma unroll
     for (int round = 0; round < 10; round++) {
-        u32 high_a = __umulhi(0xD2511F53u, a), low_a = 0xD2511F53u * a;
-        u32 high_c = __umulhi(0xCD9E8D57u, c), low_c = 0xCD9E8D57u * c;
-        a = high_c ^ b ^ k0;
-        b = low_c;
-        c = high_a ^ d ^ k1;
-        d = low_a;
+        u64 product_a = u64(0xD2511F53u) * a, product_c = u64(0xCD9E8D57u) * c;
+        a = u32(product_c >> 32) ^ b ^ k0;
+        b = u32(product_c);
+        c = u32(product_a >> 32) ^ d ^ k1;
+        d = u32(product_a);
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
@@ -142,6 +162,48 @@ __device__ __forceinline__ float keep_one(u64 element, SampleKey key, Dropout dr
     Words words = philox(u32(element / 128u) * 16u + within % 32u / 2u, key, dropout);
     u32 number = (words.word[within / 32u] >> (16u * (within % 2u))) & 0xffffu;
     return number >= dropout.threshold ? dropout.scale : 0.0f;
+}
+
+// ---- columns -------------------------------------------------------------------------------------------------------------
+// A thread has C neighbours of a row: eight, which are 16 bytes, where the width allows it, else two.
+
+template <u32 C>
+struct Columns {
+    float x[C];
+};
+
+struct __align__(16) Eight {
+    bf16x2 pair[4];
+};
+
+template <u32 C>
+__device__ __forceinline__ Columns<C> load_columns(const bf16* from) {
+    Columns<C> out;
+    if constexpr (C == 8u) {
+        Eight eight = *reinterpret_cast<const Eight*>(from);
+#pragma unroll
+        for (u32 i = 0; i < 4u; i++) {
+            out.x[2u * i] = low(eight.pair[i]);
+            out.x[2u * i + 1u] = high(eight.pair[i]);
+        }
+    } else {
+        bf16x2 pair = *reinterpret_cast<const bf16x2*>(from);
+        out.x[0] = low(pair);
+        out.x[1] = high(pair);
+    }
+    return out;
+}
+
+template <u32 C>
+__device__ __forceinline__ void store_columns(bf16* to, const Columns<C>& columns) {
+    if constexpr (C == 8u) {
+        Eight eight;
+#pragma unroll
+        for (u32 i = 0; i < 4u; i++) eight.pair[i] = narrow2(columns.x[2u * i], columns.x[2u * i + 1u]);
+        *reinterpret_cast<Eight*>(to) = eight;
+    } else {
+        *reinterpret_cast<bf16x2*>(to) = narrow2(columns.x[0], columns.x[1]);
+    }
 }
 
 // ---- rows ----------------------------------------------------------------------------------------------------------------

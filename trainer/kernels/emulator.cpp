@@ -35,6 +35,8 @@ static void begin_block(Block& now) {
     for (Lane& each : now.lanes) {
         each.state = State::ready;
         each.operation = 0;
+        each.begun.clear();
+        each.committed.clear();
         prepare(each.context, now.stacks.data() + each.index * STACK, STACK, run_lane);
     }
     for (WarpState& warp : now.warps) warp.arrived = 0;

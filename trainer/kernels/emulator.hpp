@@ -25,6 +25,7 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static thread_local
 #define KERNEL static void
+#define KERNEL_OF(threads, blocks) static void
 #define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(simt::block->dynamic_shared.data())
 
 namespace simt {
@@ -73,11 +74,19 @@ constexpr uint32_t WARP_LANES = 32;
 
 enum class State { ready, at_barrier, at_warp, done };
 
+// Sixteen bytes on their way to shared memory, or zeros.
+struct Copy {
+    void* to;
+    const void* from;
+};
+
 struct Lane {
     Context context;
     State state;
     Dim thread;
     uint32_t index, operation;
+    // what was begun, and what is waited for; it arrives no sooner than it must
+    std::vector<Copy> begun, committed;
 };
 
 struct WarpState {
@@ -234,4 +243,21 @@ inline void load_matrices_turned(uint32_t* to, const uint16_t* row) {
     MatrixRows rows(row);
     uint32_t g = simt::lane->index % 32u / 4u, t = simt::lane->index % 4u;
     for (uint32_t m = 0; m < 4; m++) to[m] = rows.row[8u * m + 2u * t][g] | uint32_t(rows.row[8u * m + 2u * t + 1u][g]) << 16;
+}
+
+inline void begin_copy(uint16_t* to, const void* from, bool inside) {
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16u != 0) throw simt::Stopped("a copy is not aligned");
+    simt::lane->begun.push_back({to, inside ? from : nullptr});
+}
+inline void commit_copies() {
+    auto& lane = *simt::lane;
+    lane.committed.insert(lane.committed.end(), lane.begun.begin(), lane.begun.end());
+    lane.begun.clear();
+}
+inline void wait_copies() {
+    for (const simt::Copy& copy : simt::lane->committed) {
+        if (copy.from == nullptr) memset(copy.to, 0, 16);
+        else memcpy(copy.to, copy.from, 16);
+    }
+    simt::lane->committed.clear();
 }

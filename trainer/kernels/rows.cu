@@ -210,28 +210,29 @@ __device__ __forceinline__ void residual_normalize_backward_rows(
 
 // ---- sums over tokens ----------------------------------------------------------------------------------------------------
 
-// partials[block y] = the sum over the block's tokens of columns of x, whose rows are `stride` apart
-KERNEL column_sums(float* partials, const bf16* x, u32 n, u32 width, u32 stride) {
-    u32 column = 2u * (blockIdx.x * blockDim.x + threadIdx.x);
+// partials[block y] = the sum over the block's tokens of columns of x, [n, width], eight columns a thread
+KERNEL column_sums(float* partials, const bf16* x, u32 n, u32 width) {
+    u32 column = 8u * (blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= width) return;
-    float first = 0.0f, second = 0.0f;
+    float sums[8] = {};
     for (u32 token = blockIdx.y; token < n; token += gridDim.y) {
-        bf16x2 pair = *reinterpret_cast<const bf16x2*>(x + u64(token) * stride + column);
-        first += low(pair);
-        second += high(pair);
+        Columns<8> row = load_columns<8>(x + u64(token) * width + column);
+#pragma unroll
+        for (u32 i = 0; i < 8u; i++) sums[i] += row.x[i];
     }
-    partials[u64(blockIdx.y) * width + column] = first;
-    partials[u64(blockIdx.y) * width + column + 1] = second;
+#pragma unroll
+    for (u32 i = 0; i < 8u; i++) partials[u64(blockIdx.y) * width + column + i] = sums[i];
 }
 
 #define GROUPS 8u
 
-// grad[i] += the sum of partials[block][i], always in the same order; a block of GROUPS warps has 32 columns, and a warp every GROUPS-th block's
-KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width) {
+// grad[i] += the sum of the `width` columns of partials' rows, `stride` apart, always in the same order; a block of GROUPS warps has 32 columns, and a warp every
+// GROUPS-th row
+KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width, u32 stride) {
     __shared__ float shared[GROUPS * WARP];
     u32 lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
     float sum = 0.0f;
-    for (u32 block = group; block < blocks && column < width; block += GROUPS) sum += partials[u64(block) * width + column];
+    for (u32 block = group; block < blocks && column < width; block += GROUPS) sum += partials[u64(block) * stride + column];
     shared[threadIdx.x] = sum;
     __syncthreads();
     if (group != 0u || column >= width) return;

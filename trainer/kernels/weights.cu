@@ -1,6 +1,26 @@
 // The parameters: their bf16 copy, the gradient's norm, the optimizer.
 #include "device.cuh"
 
+struct __align__(16) Four {
+    float x[4];
+};
+
+// Elements from i on, a multiple of four; zeros beyond the last.
+__device__ __forceinline__ Four load_four(const float* from, u64 i, u32 len) {
+    if (i + 4u <= len) return *reinterpret_cast<const Four*>(from + i);
+    Four out = {};
+    for (u32 j = 0; i + j < len; j++) out.x[j] = from[i + j];
+    return out;
+}
+
+__device__ __forceinline__ void store_four(float* to, const Four& four, u64 i, u32 len) {
+    if (i + 4u <= len) {
+        *reinterpret_cast<Four*>(to + i) = four;
+    } else {
+        for (u32 j = 0; i + j < len; j++) to[i + j] = four.x[j];
+    }
+}
+
 // A range of the flat vector, and where it begins in the copy; both even.
 struct Copied {
     u32 from, len, to;
@@ -18,7 +38,11 @@ KERNEL narrow_ranges(bf16* to, const float* from, const Copied* ranges) {
 KERNEL sum_squares(double* partials, const float* x, u32 len) {
     DYNAMIC_SHARED(double, shared);
     double sum = 0.0;
-    for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < len; i += gridDim.x * blockDim.x) sum += double(x[i]) * double(x[i]);
+    for (u64 i = 4u * (u64(blockIdx.x) * blockDim.x + threadIdx.x); i < len; i += 4u * u64(gridDim.x) * blockDim.x) {
+        Four four = load_four(x, i, len);
+#pragma unroll
+        for (u32 j = 0; j < 4u; j++) sum += double(four.x[j]) * double(four.x[j]);
+    }
     shared[threadIdx.x] = sum;
     __syncthreads();
     for (u32 half = blockDim.x / 2u; half > 0u; half /= 2u) {
@@ -52,30 +76,48 @@ struct Update {
     float keep, rise1, beta2, rise2, root_bc2, eps, step_size;
 };
 
-// Where parameters end, in order, and whether those up to there decay.
+// Where parameters end, in order, whether those up to there decay, and how far the copy's place is from theirs; NO_COPY where there is none.
+#define NO_COPY 0x80000000u
 struct Entry {
-    u32 end, decays;
+    u32 end, decays, to_copy;
 };
 
-// AdamW (torch.optim.AdamW), one pass. Where loss or norm is not finite nothing is touched: the host then gives the step up.
+__device__ __forceinline__ u32 entry_of(const Entry* entries, u32 num_entries, u64 i) {
+    u32 first = 0u, beyond = num_entries - 1u;
+    while (first < beyond) {
+        u32 middle = (first + beyond) / 2u;
+        if (entries[middle].end <= i) first = middle + 1u;
+        else beyond = middle;
+    }
+    return first;
+}
+
+// AdamW (torch.optim.AdamW), one pass, which brings the bf16 copy up to date too. Where loss or norm is not finite nothing is touched: the host then gives the step
+// up. Entries begin at even places, so that pairs are of one.
 KERNEL adamw(
-    float* params, float* exp_avg, float* exp_avg_sq, const float* grad, const float* outcome, const float* loss, const Entry* entries,
+    float* params, float* exp_avg, float* exp_avg_sq, bf16* copy, const float* grad, const float* outcome, const float* loss, const Entry* entries,
     u32 num_entries, Update update, u32 len) {
     if (!isfinite(outcome[0]) || !isfinite(*loss)) return;
     float grad_scale = outcome[1];
-    for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < len; i += gridDim.x * blockDim.x) {
-        u32 first = 0u, beyond = num_entries - 1u;
-        while (first < beyond) {
-            u32 middle = (first + beyond) / 2u;
-            if (entries[middle].end <= i) first = middle + 1u;
-            else beyond = middle;
+    for (u64 i = 4u * (u64(blockIdx.x) * blockDim.x + threadIdx.x); i < len; i += 4u * u64(gridDim.x) * blockDim.x) {
+        Four g = load_four(grad, i, len), m = load_four(exp_avg, i, len), v = load_four(exp_avg_sq, i, len), param = load_four(params, i, len);
+        u32 place = entry_of(entries, num_entries, i);
+#pragma unroll
+        for (u32 j = 0; j < 4u; j++) {
+            if (i + j >= len) break;
+            if (entries[place].end <= i + j) place++;
+            float scaled = g.x[j] * grad_scale;
+            if (entries[place].decays) param.x[j] *= update.keep;
+            m.x[j] += update.rise1 * (scaled - m.x[j]);
+            v.x[j] = v.x[j] * update.beta2 + update.rise2 * scaled * scaled;
+            param.x[j] -= update.step_size * (m.x[j] / (sqrtf(v.x[j]) / update.root_bc2 + update.eps));
+            u32 to = entries[place].to_copy;
+            if (j % 2u == 1u && to != NO_COPY) {
+                *reinterpret_cast<bf16x2*>(copy + (u32(i) + j - 1u + to)) = narrow2(param.x[j - 1u], param.x[j]);
+            }
         }
-        float g = grad[i] * grad_scale, m = exp_avg[i], v = exp_avg_sq[i], param = params[i];
-        if (entries[first].decays) param *= update.keep;
-        m += update.rise1 * (g - m);
-        v = v * update.beta2 + update.rise2 * g * g;
-        exp_avg[i] = m;
-        exp_avg_sq[i] = v;
-        params[i] = param - update.step_size * (m / (sqrtf(v) / update.root_bc2 + update.eps));
+        store_four(exp_avg, m, i, len);
+        store_four(exp_avg_sq, v, i, len);
+        store_four(params, param, i, len);
     }
 }

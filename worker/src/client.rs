@@ -31,6 +31,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const STEP_MAY_TAKE: Duration = Duration::from_secs(4);
 /// How long a worker that was told to go waits for the run to end in order.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(19);
+/// How long the session has to give back what it holds, at the end of a run: longer than NCCL has to leave a world.
+const PART_DEADLINE: Duration = Duration::from_secs(25);
 /// Reports that may wait to be sent.
 const QUEUE: usize = 256;
 
@@ -159,12 +161,17 @@ async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), R
     let saver = Saver::new(client.clone(), registered.worker_id.clone(), store.clone(), runtime.clone());
     let compute = Compute { threads: options.threads, gpu: options.gpu };
     let session = Session::new(compute, spec, listener, departure.interrupt.clone(), saver, store, runtime);
-    let tasks = take_tasks(client, registered.worker_id.clone(), start_session(session, outbound), end);
+    let (session, session_ended) = start_session(session, outbound);
+    let tasks = take_tasks(client, registered.worker_id.clone(), session, end);
     let tasks = tokio::spawn(tasks);
     let reason = ended.wait_for(Option::is_some).await.map(|end| end.clone());
     tasks.abort();
     match reason {
-        Ok(Some((Exit::Done, _))) => Ok(()),
+        Ok(Some((Exit::Done, _))) => {
+            // GPUs leave their world in order: what a process's end takes from under NCCL's threads ends them with a fault
+            let _ = tokio::time::timeout(PART_DEADLINE, session_ended).await;
+            Ok(())
+        }
         Ok(Some((exit, message))) => Err(RunError::new(exit, message)),
         _ => Err(RunError::new(Exit::Internal, "the worker's tasks ended early")),
     }
@@ -292,9 +299,14 @@ fn finish(end: &watch::Sender<Option<(Exit, String)>>, stop: &v1::Stop) {
 /// A task and where its end is told.
 type Work = (v1::Task, oneshot::Sender<()>);
 
-/// Starts the thread that owns the session: model, state and peers live there.
-fn start_session(mut session: Session, outbound: mpsc::Sender<Outbound>) -> std::sync::mpsc::Sender<Work> {
+/// Starts the thread that owns the session, where model, state and peers live: where it takes its tasks from, and what tells that it has ended and holds nothing
+/// any more.
+fn start_session(
+    mut session: Session,
+    outbound: mpsc::Sender<Outbound>,
+) -> (std::sync::mpsc::Sender<Work>, oneshot::Receiver<()>) {
     let (sender, work) = std::sync::mpsc::channel::<Work>();
+    let (end, ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("artel-session".into())
         .spawn(move || {
@@ -313,9 +325,11 @@ fn start_session(mut session: Session, outbound: mpsc::Sender<Outbound>) -> std:
                 let _ = outbound.blocking_send(message);
                 let _ = done.send(());
             }
+            drop(session);
+            let _ = end.send(());
         })
         .expect("a thread can be started at a process's beginning");
-    sender
+    (sender, ended)
 }
 
 async fn take_tasks(

@@ -1,5 +1,8 @@
 //! A packed batch on the device, with what kernels want to know of it.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use candle_core::{DType, Tensor};
 
 use super::Gpu;
@@ -45,6 +48,8 @@ pub struct DeviceBatch {
     pub(super) mask_offsets: u64,
     /// All groups.
     pub(super) mask_groups: usize,
+    /// Masks that the forward made for the backward, by layer and site.
+    pub(super) masks: Mutex<HashMap<u32, Tensor>>,
     /// By word, without the padding token; by position; by type.
     pub(super) runs: [Runs; 3],
     pub(super) max_len: usize,
@@ -124,6 +129,7 @@ impl DeviceBatch {
             counted,
             mask_offsets,
             mask_groups,
+            masks: Mutex::default(),
             runs,
             max_len: batch.max_len(),
             num_sequences: batch.num_sequences(),

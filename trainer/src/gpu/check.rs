@@ -176,7 +176,8 @@ fn model((heads, head_size): (usize, usize), activation: Activation, pooling: Po
         hidden_size: h,
         num_hidden_layers: 2,
         num_attention_heads: heads,
-        intermediate_size: 2 * h + 6,
+        // rows of sixteen bytes and their multiples, or not
+        intermediate_size: 2 * h + if head_size == 16 { 6 } else { 8 },
         hidden_act: activation,
         layer_norm_eps: 1e-12,
         max_position_embeddings: 160,
@@ -226,7 +227,7 @@ pub(crate) fn forward_backward(
     let weights = Weights::new(gpu, encoder.layout())?;
     weights.update(gpu, &params)?;
     let on_device = DeviceBatch::new(gpu, batch, encoder.config(), encoder.pooling())?;
-    let pass = encoder.pass(&params, batch, dropout)?.on(Place { gpu, batch: &on_device, weights: &weights });
+    let pass = encoder.pass(&params, batch, dropout)?.on(Place { gpu, batch: &on_device, weights: &weights, keep_masks: true });
     let mut ws = Workspace::new();
     let passing = pass.room(false, &mut ws)?;
     pass.forward(&passing, &mut ws)?;

@@ -34,7 +34,7 @@ pub const KERNEL_FILES: [KernelFile; 6] = [
             "add_partials",
         ],
     },
-    KernelFile { name: "activation", kernels: &["activate", "activate_backward"] },
+    KernelFile { name: "activation", kernels: &["activate_2", "activate_8", "activate_backward_2", "activate_backward_8"] },
     KernelFile { name: "pooling", kernels: &["pool", "pool_backward"] },
     KernelFile {
         name: "attention",

@@ -314,7 +314,7 @@ impl Sweep<'_> {
             unsafe {
                 backend.launch(&rows)?;
                 backend.launch(&columns)?;
-                backend.launch(&add_partials(radials, self.partials, chunks, place.columns))?;
+                backend.launch(&add_partials(radials, self.partials, chunks, place.columns, place.columns))?;
             }
             self.add_gradients(place, band)?;
         }

@@ -138,6 +138,8 @@ pub struct Place<'a> {
     pub batch: &'a DeviceBatch,
     /// What matrix products read.
     pub weights: &'a Weights,
+    /// Whether the forward is followed by its backward, for which it keeps attention's masks.
+    pub keep_masks: bool,
 }
 
 impl Gpu {

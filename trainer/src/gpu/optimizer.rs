@@ -5,15 +5,21 @@ use candle_core::{DType, Tensor};
 use super::address::{address, element};
 use super::launch::Argument;
 use super::{Gpu, Launch, Weights};
-use crate::model::layout::ParamLayout;
+use crate::model::layout::{ParamEntry, ParamLayout};
 use crate::optim::AdamW;
 use crate::state::{TrainState, tensor};
 use crate::{Error, Result};
 
 /// Threads of a block.
 const THREADS: usize = 256;
+/// Elements of a thread's loads.
+const VECTOR: usize = 4;
 /// Blocks for each multiprocessor.
 const BLOCKS: usize = 8;
+/// What stands for a parameter that has no copy, as kernels/weights.cu has it.
+const NO_COPY: u32 = 1 << 31;
+/// Numbers of an entry.
+const ENTRY: usize = 3;
 /// What an update comes to: the gradient's norm, what it is multiplied by, the loss.
 const OUTCOME: usize = 3;
 
@@ -39,7 +45,7 @@ pub struct Optimizer {
     /// Updates applied.
     pub step: u64,
     outcome: Tensor,
-    /// [entries, 2]: where each ends, whether it decays.
+    /// [entries, 3]: where each ends, whether it decays, how far its place in the weights' copy is from its own.
     entries: Tensor,
 }
 
@@ -57,15 +63,21 @@ impl Optimizer {
     /// # Errors
     /// The device gives no memory, or the model does not run on it.
     pub fn new(gpu: &Gpu, layout: &ParamLayout, state: &TrainState) -> Result<Self> {
-        if u32::try_from(layout.total).is_err() {
-            return Err(Error::input("the model has more than 2^32 parameters"));
+        if layout.total >= NO_COPY as usize {
+            return Err(Error::input("the model has more than 2^31 parameters"));
         }
         let device = gpu.device();
         let params = state.params.to_device(device)?.copy()?;
         let moment = |values: &[f32]| Tensor::from_slice(values, values.len(), device);
-        let entries: Vec<u32> =
-            layout.entries.iter().flat_map(|entry| [entry.range().end as u32, u32::from(entry.decay)]).collect();
         let weights = Weights::new(gpu, layout)?;
+        if let Some(odd) = layout.entries.iter().find(|entry| !entry.offset.is_multiple_of(2)) {
+            return Err(Error::input(format!("parameter {} does not run on a GPU: the model's widths must be even", odd.name)));
+        }
+        let entry = |entry: &ParamEntry| {
+            let to_copy = weights.first_of(&entry.range()).map_or(NO_COPY, |first| (first as u32).wrapping_sub(entry.offset as u32));
+            [entry.range().end as u32, u32::from(entry.decay), to_copy]
+        };
+        let entries: Vec<u32> = layout.entries.iter().flat_map(entry).collect();
         weights.update(gpu, &params)?;
         Ok(Self {
             weights,
@@ -111,7 +123,7 @@ impl Optimizer {
     /// The device refused it.
     pub fn update(&mut self, gpu: &Gpu, adamw: &AdamW, learning_rate: f64, share: f64, max_norm: f64) -> Result<Outcome> {
         let len = self.params.elem_count();
-        let blocks = len.div_ceil(THREADS).min(gpu.backend().multiprocessors() as usize * BLOCKS);
+        let blocks = len.div_ceil(THREADS * VECTOR).min(gpu.backend().multiprocessors() as usize * BLOCKS);
         // f64, in memory that candle counts as pairs of f32
         let partials = element(&gpu.scratch("squares", 2 * blocks, DType::F32)?, 0)?;
         let (grad, outcome) = (element(&self.grad, 0)?, element(&self.outcome, 0)?);
@@ -126,20 +138,20 @@ impl Optimizer {
             .with(element(&self.params, 0)?)
             .with(exp_avg?)
             .with(exp_avg_sq?)
+            .with(self.weights.address()?)
             .with(grad)
             .with(outcome)
             .with(element(&self.outcome, OUTCOME - 1)?)
             .with(address(&self.entries, DType::U32)?)
-            .count(self.entries.elem_count() / 2)
+            .count(self.entries.elem_count() / ENTRY)
             .with(Update(adamw.update(self.step + 1, learning_rate, 1.0).scalars()))
             .count(len);
-        // SAFETY: parameters, moments and gradient are of one length, which the entries cover.
+        // SAFETY: parameters, moments and gradient are of one length, which the entries cover; copies lie where the weights have them.
         unsafe {
             gpu.backend().launch(&squares)?;
             gpu.backend().launch(&clip)?;
             gpu.backend().launch(&update)?;
         }
-        self.weights.update(gpu, &self.params)?;
         let outcome = self.outcome.to_vec1::<f32>()?;
         let outcome = Outcome { loss: f64::from(outcome[OUTCOME - 1]) * share, grad_norm: f64::from(outcome[0]) };
         if outcome.loss.is_finite() && outcome.grad_norm.is_finite() {

@@ -153,7 +153,7 @@ impl DeviceTrainer {
             return Ok(Vec::new());
         }
         let on_device = DeviceBatch::new(&self.gpu, batch, self.encoder.config(), self.encoder.pooling())?;
-        let place = Place { gpu: &self.gpu, batch: &on_device, weights: &self.optimizer.weights };
+        let place = Place { gpu: &self.gpu, batch: &on_device, weights: &self.optimizer.weights, keep_masks: false };
         let pass = self.encoder.pass(&self.optimizer.params, batch, None)?.on(place);
         let acts = pass.room(false, workspace)?;
         pass.forward(&acts, workspace)?;
@@ -189,7 +189,10 @@ impl DeviceTrainer {
     /// # Errors
     /// The device is gone.
     pub fn tokens_that_fit(gpu: &Gpu, encoder: &Encoder) -> Result<usize> {
-        let kept = encoder.activation_bytes(1) / 2;
+        let config = encoder.config();
+        // a bit for each probability of the longest texts, and activations in half of f32's bytes
+        let masks = config.num_hidden_layers * config.num_attention_heads * config.max_position_embeddings / 8;
+        let kept = encoder.activation_bytes(1) / 2 + masks;
         let buffers = encoder.buffer_width() * 2;
         let free = (gpu.backend().free_bytes()? as f64 * FREE_SHARE) as usize;
         let state = encoder.layout().total * STATE_BYTES;
@@ -250,7 +253,7 @@ impl DeviceTrainer {
             let d = d_embeddings.narrow(0, micro.texts.start, micro.texts.len())?;
             let mut workspace = std::mem::take(&mut self.workspace);
             let done = &mut |part| if last && index + 1 == micros.len() { self.sum_part(part) } else { Ok(()) };
-            pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout.as_ref())?.backward_by_parts(
+            pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout.as_ref(), true)?.backward_by_parts(
                 acts,
                 &d,
                 &self.optimizer.grad,
@@ -298,7 +301,7 @@ impl DeviceTrainer {
     }
 
     fn forward(&mut self, micro: &Micro, dropout: Option<&Dropout>, keep: bool) -> Result<Activations> {
-        let pass = pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout)?;
+        let pass = pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout, keep)?;
         let acts = pass.room(keep, &mut self.workspace)?;
         pass.forward(&acts, &mut self.workspace)?;
         Ok(acts)
@@ -383,7 +386,8 @@ fn pass<'a>(
     optimizer: &'a Optimizer,
     micro: &'a Micro,
     dropout: Option<&'a Dropout>,
+    keep_masks: bool,
 ) -> Result<Pass<'a>> {
-    let place = Place { gpu, batch: &micro.on_device, weights: &optimizer.weights };
+    let place = Place { gpu, batch: &micro.on_device, weights: &optimizer.weights, keep_masks };
     Ok(encoder.pass(&optimizer.params, &micro.packed, dropout)?.on(place))
 }

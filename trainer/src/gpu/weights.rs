@@ -67,14 +67,23 @@ impl Weights {
         unsafe { gpu.backend().launch(&launch) }
     }
 
+    /// Where the copy begins.
+    pub(super) fn address(&self) -> Result<u64> {
+        address(&self.values, DType::BF16)
+    }
+
+    /// Where in the copy a range of the flat vector begins that is one weight.
+    pub(super) fn first_of(&self, range: &Range<usize>) -> Option<usize> {
+        let found = self.places.binary_search_by_key(&range.start, |(own, _)| own.start).ok()?;
+        let (own, first) = &self.places[found];
+        (own == range).then_some(*first)
+    }
+
     /// The address of the copy of a range of the flat vector that is one weight.
     pub(super) fn place(&self, range: &Range<usize>) -> Result<u64> {
-        let found = self.places.binary_search_by_key(&range.start, |(own, _)| own.start);
-        let (_, first) = found
-            .ok()
-            .map(|index| &self.places[index])
-            .filter(|(own, _)| own == range)
-            .ok_or_else(|| Error::Internal(format!("elements {range:?} of the parameters are no weight of a layer")))?;
-        Ok(address(&self.values, DType::BF16)? + 2 * *first as u64)
+        let first = self.first_of(range);
+        let first =
+            first.ok_or_else(|| Error::Internal(format!("elements {range:?} of the parameters are no weight of a layer")))?;
+        Ok(self.address()? + 2 * first as u64)
     }
 }

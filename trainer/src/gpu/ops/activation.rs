@@ -1,11 +1,12 @@
 //! The activations: `kernels/activation.cu`.
 
 use super::{OnGpu, Partials, column_loop, narrow};
-use crate::Result;
+use crate::gpu::launch::Launch;
 use crate::gpu::Place;
 use crate::gpu::address::element;
 use crate::model::config::Activation;
 use crate::ops::{Activate, ActivateBackward};
+use crate::{Error, Result};
 
 /// The kernels' number of an activation.
 fn number(kind: Activation) -> u32 {
@@ -17,10 +18,19 @@ fn number(kind: Activation) -> u32 {
     }
 }
 
+/// The kernel for rows of this width: of sixteen bytes and their multiples, or not.
+fn activation_loop(place: &Place<'_>, kernel: &str, n: usize, width: usize) -> Result<(Launch, usize)> {
+    if !width.is_multiple_of(2) {
+        return Err(Error::input(format!("a width of {width} does not run on a GPU: it must be even")));
+    }
+    let columns = if width.is_multiple_of(8) { 8 } else { 2 };
+    Ok(column_loop(place.gpu, format!("{kernel}_{columns}"), columns, (n, width)))
+}
+
 impl OnGpu for Activate<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, width) = self.output.dims2()?;
-        let (launch, _) = column_loop(place.gpu, "activate", n, width)?;
+        let (launch, _) = activation_loop(place, "activate", n, width)?;
         let launch = launch
             .with(narrow(self.output)?)
             .with(narrow(self.input.unwrap_or(self.output))?)
@@ -36,7 +46,7 @@ impl OnGpu for Activate<'_> {
 impl OnGpu for ActivateBackward<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, width) = self.d.dims2()?;
-        let (launch, blocks) = column_loop(place.gpu, "activate_backward", n, width)?;
+        let (launch, blocks) = activation_loop(place, "activate_backward", n, width)?;
         let partials = Partials::new(place.gpu, 1, blocks, width)?;
         let launch = launch
             .with(narrow(self.input)?)

@@ -81,20 +81,54 @@ impl Batch {
 }
 
 impl Mask {
-    /// Makes the batch's masks; the kernels that follow read them.
-    fn of(dropout: Option<SiteDropout>, place: &Place<'_>) -> Result<Self> {
+    /// Makes the batch's masks; the kernels that follow read them, and the backward where they are kept.
+    fn of_forward(dropout: Option<SiteDropout>, place: &Place<'_>) -> Result<Self> {
+        let Some(site) = dropout else { return Ok(Self::none(place)) };
+        let len = (place.batch.mask_groups + 1) * MASK_WORDS;
+        let bits = match place.keep_masks {
+            false => place.gpu.scratch("masks", len, DType::U32)?,
+            true => {
+                let bits = Tensor::zeros(len, DType::U32, place.gpu.device())?;
+                place.batch.masks.lock().expect("no thread panics with it").insert(site.counter().1, bits.clone());
+                bits
+            }
+        };
+        Self::made(site, place, &bits)
+    }
+
+    /// The forward's masks, or the same made again; with their memory, which has to last until they were read.
+    fn of_backward(dropout: Option<SiteDropout>, place: &Place<'_>) -> Result<(Self, Option<Tensor>)> {
+        let Some(site) = dropout else { return Ok((Self::none(place), None)) };
+        let kept = place.batch.masks.lock().expect("no thread panics with it").remove(&site.counter().1);
+        match kept {
+            Some(bits) => Ok((Self::new(site, place, &bits)?, Some(bits))),
+            None => {
+                let bits = place.gpu.scratch("masks", (place.batch.mask_groups + 1) * MASK_WORDS, DType::U32)?;
+                Ok((Self::made(site, place, &bits)?, Some(bits)))
+            }
+        }
+    }
+
+    fn none(place: &Place<'_>) -> Self {
+        Self { bits: 0, offsets: place.batch.mask_offsets, scale: 0.0 }
+    }
+
+    fn new(site: SiteDropout, place: &Place<'_>, bits: &Tensor) -> Result<Self> {
+        Ok(Self { bits: address(bits, DType::U32)?, offsets: place.batch.mask_offsets, scale: site.scale() as f32 })
+    }
+
+    fn made(site: SiteDropout, place: &Place<'_>, bits: &Tensor) -> Result<Self> {
         let (gpu, batch) = (place.gpu, place.batch);
-        let Some(site) = dropout else { return Ok(Self { bits: 0, offsets: batch.mask_offsets, scale: 0.0 }) };
-        let bits = address(&gpu.scratch("masks", (batch.mask_groups + 1) * MASK_WORDS, DType::U32)?, DType::U32)?;
+        let mask = Self::new(site, place, bits)?;
         let launch = Launch::new("attention_mask", [batch.mask_groups.div_ceil(THREADS / WARP), 1, 1], THREADS as u32)
-            .with(bits)
+            .with(mask.bits)
             .with(batch.mask_offsets)
             .with(batch.keys)
             .with(DropoutArgument::of(Some(site)))
             .count(batch.num_sequences);
         // SAFETY: there are eight words for each group of the batch, and a group that is read and does not count.
         unsafe { gpu.backend().launch(&launch)? };
-        Ok(Self { bits, offsets: batch.mask_offsets, scale: site.scale() as f32 })
+        Ok(mask)
     }
 }
 
@@ -121,7 +155,7 @@ impl OnGpu for Attention<'_> {
             .with(wide(self.log_sums)?)
             .with(Projected::of(self.qkv, self.params, &self.biases)?)
             .with(Batch::of(self.heads, n, place))
-            .with(Mask::of(self.dropout, place)?);
+            .with(Mask::of_forward(self.dropout, place)?);
         // SAFETY: the batch's tokens are the rows of all matrices, and the heads' features their columns.
         unsafe { place.gpu.backend().launch(&launch) }
     }
@@ -134,7 +168,7 @@ impl OnGpu for AttentionBackward<'_> {
         let deltas = wide(&gpu.scratch("deltas", n * heads.num, DType::F32)?)?;
         let (context, d_context) = (narrow(self.context)?, narrow(self.d_context)?);
         let saved = Saved { log_sums: wide(self.log_sums)?, deltas, context, d_context };
-        let mask = Mask::of(self.dropout, place)?;
+        let (mask, _memory) = Mask::of_backward(self.dropout, place)?;
         // the first one makes the deltas, which the second one reads
         for kernel in ["attention_backward_queries", "attention_backward_keys"] {
             let launch = tile_launch(kernel, heads, place)?

@@ -107,11 +107,11 @@ impl LinearBackward<'_> {
             };
             // SAFETY: both operands have n rows, and the gradient's range is as large as the weight.
             unsafe { place.gpu.backend().multiply(&product)? };
-            if with_bias {
-                add_column_sums(place, d, (n, width_out, width), grad, &layer.bias)?;
-            }
             column += width_out;
         }
-        Ok(())
+        match with_bias {
+            true => add_column_sums(place, d_output, (n, width), grad, self.layers.iter().map(|layer| &layer.bias)),
+            false => Ok(()),
+        }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) trait OnGpu {
 const WARP: usize = 32;
 /// Threads of a block whose warps have a row each.
 const ROW_THREADS: usize = 128;
-/// Threads of a block whose threads have two columns each.
+/// Threads of a block whose threads have some columns each.
 const COLUMN_THREADS: usize = 128;
 /// Blocks for each multiprocessor where a kernel goes over rows in a loop.
 const BLOCKS: usize = 2;
@@ -139,20 +139,18 @@ fn row_loop(gpu: &Gpu, kernel: &str, n: usize, h: usize) -> (Launch, usize) {
     (Launch::new(by_width(kernel, h), [blocks, 1, 1], ROW_THREADS as u32), blocks)
 }
 
-/// A kernel whose threads have two columns each and go down the rows: with its blocks below one another.
-fn column_loop(gpu: &Gpu, kernel: &str, n: usize, width: usize) -> Result<(Launch, usize)> {
-    if !width.is_multiple_of(2) {
-        return Err(Error::input(format!("a width of {width} does not run on a GPU: it must be even")));
-    }
-    let across = (width / 2).div_ceil(COLUMN_THREADS);
+/// A kernel whose threads have so many columns each and go down the rows: with its blocks below one another.
+fn column_loop(gpu: &Gpu, kernel: String, columns: usize, (n, width): (usize, usize)) -> (Launch, usize) {
+    let across = (width / columns).div_ceil(COLUMN_THREADS);
     let most = (gpu.backend().multiprocessors() as usize * BLOCKS * 4).div_ceil(across);
     let down = n.min(most);
-    Ok((Launch::new(kernel, [across, down, 1], COLUMN_THREADS as u32), down))
+    (Launch::new(kernel, [across, down, 1], COLUMN_THREADS as u32), down)
 }
 
-/// Adds the sum of `blocks` rows at `from`, [blocks, width], to a row.
-pub(super) fn add_partials(to: u64, from: u64, blocks: usize, width: usize) -> Launch {
-    Launch::new("add_partials", [width.div_ceil(WARP), 1, 1], 8 * WARP as u32).with(to).with(from).count(blocks).count(width)
+/// Adds the sum of the first `width` columns of `blocks` rows at `from`, `stride` apart, to a row.
+pub(super) fn add_partials(to: u64, from: u64, blocks: usize, width: usize, stride: usize) -> Launch {
+    let launch = Launch::new("add_partials", [width.div_ceil(WARP), 1, 1], 8 * WARP as u32);
+    launch.with(to).with(from).count(blocks).count(width).count(stride)
 }
 
 /// Sums of blocks, [sums, blocks, width], which [`Partials::add`] adds up.
@@ -170,9 +168,14 @@ impl Partials {
 
     /// Adds sum `index` to a range of the gradient.
     fn add(&self, gpu: &Gpu, index: usize, grad: GradPart<'_>, range: &Range<usize>) -> Result<()> {
-        let from = self.address + (index * self.blocks * self.width * size_of::<f32>()) as u64;
-        let launch = add_partials(grad_of(grad, range)?, from, self.blocks, self.width);
-        // SAFETY: the kernel reads one sum of `blocks` rows and adds to `width` elements of the gradient, which the range has.
+        self.add_columns(gpu, index * self.blocks * self.width, grad, range)
+    }
+
+    /// Adds the columns of the sums that begin at element `first` to a range of the gradient.
+    fn add_columns(&self, gpu: &Gpu, first: usize, grad: GradPart<'_>, range: &Range<usize>) -> Result<()> {
+        let from = self.address + (first * size_of::<f32>()) as u64;
+        let launch = add_partials(grad_of(grad, range)?, from, self.blocks, range.len(), self.width);
+        // SAFETY: the kernel reads sums of `blocks` rows and adds to the elements of the gradient that the range has.
         unsafe { gpu.backend().launch(&launch) }
     }
 

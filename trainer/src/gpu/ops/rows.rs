@@ -167,18 +167,26 @@ impl OnGpu for ResidualNormalizeBackward<'_> {
     }
 }
 
-/// Adds the sums over tokens of some columns to a bias's gradient; rows of `x` are `stride` apart.
-pub(super) fn add_column_sums(
+/// Adds the sums over tokens of columns to the gradients of biases, which have the columns one after the other; x is [n, width].
+pub(super) fn add_column_sums<'a>(
     place: &Place<'_>,
     x: u64,
-    (n, width, stride): (usize, usize, usize),
+    (n, width): (usize, usize),
     grad: GradPart<'_>,
-    bias: &std::ops::Range<usize>,
+    biases: impl Iterator<Item = &'a std::ops::Range<usize>>,
 ) -> Result<()> {
-    let (launch, blocks) = super::column_loop(place.gpu, "column_sums", n, width)?;
+    if !width.is_multiple_of(8) {
+        return Err(Error::Internal(format!("columns of a width of {width} are not summed")));
+    }
+    let (launch, blocks) = super::column_loop(place.gpu, "column_sums".to_owned(), 8, (n, width));
     let partials = Partials::new(place.gpu, 1, blocks, width)?;
-    let launch = launch.with(partials.address).with(x).count(n).count(width).count(stride);
-    // SAFETY: x has n rows, `stride` apart, of at least `width` elements; the partial sums `width` for each block.
+    let launch = launch.with(partials.address).with(x).count(n).count(width);
+    // SAFETY: x has n rows of `width` elements; the partial sums `width` for each block.
     unsafe { place.gpu.backend().launch(&launch)? };
-    partials.add(place.gpu, 0, grad, bias)
+    let mut column = 0;
+    for bias in biases {
+        partials.add_columns(place.gpu, column, grad, bias)?;
+        column += bias.len();
+    }
+    Ok(())
 }
