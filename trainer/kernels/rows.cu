@@ -243,23 +243,25 @@ KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width, u
 // ---- by width ------------------------------------------------------------------------------------------------------------
 // A kernel for each greatest width, so that narrower models need fewer registers.
 
-#define WIDTH(W) \
+// H is the width: h, or where the kernel is for one width alone that number, so that nothing is asked of each feature. As many blocks are to fit at once.
+#define ROW_THREADS 128
+#define WIDTH(W, H, FORWARD_BLOCKS, BACKWARD_BLOCKS) \
     KERNEL embed_##W(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
-        embed_rows<W>(output, tables, places, gamma, beta, dropout, n, h, eps); \
+        embed_rows<W>(output, tables, places, gamma, beta, dropout, n, H, eps); \
     } \
     KERNEL embed_backward_##W(bf16* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
-        embed_backward_rows<W>(d, partials, tables, places, gamma, dropout, n, h, eps); \
+        embed_backward_rows<W>(d, partials, tables, places, gamma, dropout, n, H, eps); \
     } \
     KERNEL normalize_##W(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) { \
-        normalize_rows<W>(output, input, gamma, beta, n, h, eps); \
+        normalize_rows<W>(output, input, gamma, beta, n, H, eps); \
     } \
-    KERNEL residual_normalize_##W(bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
-        residual_normalize_rows<W>(sums, output, residual, places, bias, gamma, beta, dropout, n, h, eps); \
+    KERNEL_OF(ROW_THREADS, FORWARD_BLOCKS) residual_normalize_##W(bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
+        residual_normalize_rows<W>(sums, output, residual, places, bias, gamma, beta, dropout, n, H, eps); \
     } \
-    KERNEL residual_normalize_backward_##W(bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
-        residual_normalize_backward_rows<W>(d, projected, partials, sums, places, gamma, dropout, n, h, eps); \
+    KERNEL_OF(ROW_THREADS, BACKWARD_BLOCKS) residual_normalize_backward_##W(bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
+        residual_normalize_backward_rows<W>(d, projected, partials, sums, places, gamma, dropout, n, H, eps); \
     }
 
-WIDTH(512)
-WIDTH(768)
-WIDTH(1024)
+WIDTH(512, h, 5, 3)
+WIDTH(768, 768u, 5, 3)
+WIDTH(1024, h, 3, 2)

@@ -19,7 +19,7 @@ use crate::collective::Collective;
 use crate::encoder::{Encoder, Slot, Workspaces};
 use crate::error::{Error, Result};
 use crate::gathered::Gathered;
-use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu, Peers};
+use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu, Next, Peers};
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
 use crate::loss::{BatchLoss, LossMemory, LossSpec};
@@ -220,8 +220,22 @@ impl Trainer {
     /// # Errors
     /// A rank was lost, a loss or gradient is not finite, or the step was given up; the state is then what it was before.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
+        self.step_before(table, batches, learning_rate, None)
+    }
+
+    /// The same where it is known which batch comes next, which is made ready meanwhile.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_before(
+        &mut self,
+        table: &TokenTable,
+        batches: &[&[u32]],
+        learning_rate: f64,
+        next: Option<Next<'_>>,
+    ) -> Result<StepOutcome> {
         if self.device.is_some() {
-            return self.step_on_gpu(table, batches, learning_rate);
+            return self.step_on_gpu(table, batches, learning_rate, next);
         }
         let words = word_rows(table, batches.iter().copied().flatten(), self.encoder.config().vocab_size);
         let shape = GradientShape::new(&self.encoder, words);
@@ -259,7 +273,13 @@ impl Trainer {
         Ok(StepOutcome { loss: loss * share, grad_norm: norm, kept, leave })
     }
 
-    fn step_on_gpu(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64) -> Result<StepOutcome> {
+    fn step_on_gpu(
+        &mut self,
+        table: &TokenTable,
+        batches: &[&[u32]],
+        learning_rate: f64,
+        next: Option<Next<'_>>,
+    ) -> Result<StepOutcome> {
         let (collective, interrupt) = (self.collective.clone(), self.interrupt.clone());
         let device = self.device.as_mut().ok_or_else(|| Error::Internal("no GPU computes".into()))?;
         let looked = Cell::new(Instant::now());
@@ -272,7 +292,7 @@ impl Trainer {
             // while the GPUs compute
             let flags = collective.all_gather(&[u8::from(interrupt.is_leaving())])?;
             let leave = flags.iter().any(|flag| flag.first().is_some_and(|flag| *flag != 0));
-            Ok::<_, Error>((device.finish(batches, learning_rate, &alive)?, leave))
+            Ok::<_, Error>((device.finish(batches, learning_rate, &alive, next)?, leave))
         };
         let (outcome, leave) = step().inspect_err(|_| {
             // the others must not wait for a rank that has given up

@@ -9,6 +9,7 @@ use artel_proto::v1::{self, FailureKind, report_request::Report};
 use artel_trainer::encode::Encoding;
 use artel_trainer::encoder::Workspaces;
 use artel_trainer::evaluate;
+use artel_trainer::gpu::Next;
 use artel_trainer::optim::{lr_factor, warmup_steps};
 use artel_trainer::step::StepOutcome;
 
@@ -63,11 +64,15 @@ fn has_left(error: &TaskError) -> bool {
 fn one_step(world: &mut World, step: u64, report: &Reporter) -> TaskResult<StepOutcome> {
     let begun = Instant::now();
     let rate = learning_rate(&world.spec, &world.schedule, step);
-    let at = world.schedule.batches(step).ok_or_else(|| TaskError::internal(format!("the plan has no update {}", step + 1)))?;
-    let plan = &world.plans[at.epoch as usize];
-    let batches: Vec<&[u32]> = (at.first..at.first + at.count).map(|batch| plan.batch(batch as usize)).collect();
+    let batches_of = |step| {
+        let at = world.schedule.batches(step)?;
+        let plan = &world.plans[at.epoch as usize];
+        Some((at.first..at.first + at.count).map(|batch| plan.batch(batch as usize)).collect::<Vec<&[u32]>>())
+    };
+    let batches = batches_of(step).ok_or_else(|| TaskError::internal(format!("the plan has no update {}", step + 1)))?;
     let num_pairs: usize = batches.iter().map(|batch| batch.len()).sum();
-    let outcome = world.trainer.step(&world.table, &batches, rate)?;
+    let next = batches_of(step + 1).and_then(|batches| batches.first().map(|rows| Next { table: &world.table, rows }));
+    let outcome = world.trainer.step_before(&world.table, &batches, rate, next)?;
     world.history.push(outcome.loss, outcome.grad_norm);
     let done = step + 1;
     if world.rank == 0 {

@@ -17,7 +17,7 @@ use std::time::Instant;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
 use artel_trainer::gpu::profile::{Profile, Times};
-use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Optimizer};
+use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Next, Optimizer};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::config::{Activation, BertConfig};
@@ -158,12 +158,14 @@ fn train(settings: &Settings) -> Result<Value> {
     let mut trainer = trainer(settings, &gpu, encoder.clone())?;
     let (mut took, mut tokens, mut work, mut loss) = (Vec::new(), 0, 0.0, 0.0);
     for step in 0..warmup + steps {
-        let rows: Vec<u32> = (0..batch).map(|i| ((step * batch + i) % pairs.len()) as u32).collect();
+        let rows_of = |step: usize| (0..batch).map(|i| ((step * batch + i) % pairs.len()) as u32).collect::<Vec<u32>>();
+        let (rows, next) = (rows_of(step), rows_of(step + 1));
         if step == warmup {
             times.iter().for_each(|times| drop(times.take()));
         }
         let begun = Instant::now();
-        loss = trainer.step(&table, &[&rows], 2e-5, &Interrupt::default())?.loss;
+        trainer.begin(&table, &[&rows], &Interrupt::default())?;
+        loss = trainer.finish(&[&rows], 2e-5, &|| Ok(()), Some(Next { table: &table, rows: &next }))?.loss;
         if step >= warmup {
             took.push(begun.elapsed().as_secs_f64());
             let lens = || rows.iter().flat_map(|&row| pairs[row as usize]);
@@ -247,11 +249,13 @@ fn optimizer(settings: &Settings) -> Result<Value> {
     let (gpu, _) = open(false)?;
     let encoder = settings.encoder()?;
     let mut optimizer = Optimizer::new(&gpu, encoder.layout(), &TrainState::new(params(&encoder))?)?;
-    optimizer.update(&gpu, &AdamW::default(), 1e-5, 1.0, 1.0)?;
+    optimizer.begin_update(&gpu, &AdamW::default(), 1e-5, 1.0, 1.0)?;
+    optimizer.finish_update(1.0)?;
     let (begun, updates) = (Instant::now(), 20);
     for _ in 0..updates {
-        optimizer.update(&gpu, &AdamW::default(), 1e-5, 1.0, 1.0)?;
+        optimizer.begin_update(&gpu, &AdamW::default(), 1e-5, 1.0, 1.0)?;
     }
+    optimizer.finish_update(1.0)?;
     let took = begun.elapsed().as_secs_f64() / f64::from(updates);
     // norm: 4 bytes read; update: 16 read, 12 written; copy: 4 read, 2 written for nearly all
     let bytes = encoder.layout().total as f64 * 38.0;

@@ -70,12 +70,22 @@ fn runs(rows: impl Iterator<Item = (u32, u32)>) -> (Vec<u32>, Vec<u32>) {
     (sorted.into_iter().map(|both| both as u32).collect(), runs)
 }
 
-impl DeviceBatch {
-    /// Copies a batch to the device.
-    ///
-    /// # Errors
-    /// The batch is broken, or the device gives no memory.
-    pub fn new(gpu: &Gpu, batch: &PackedBatch, config: &BertConfig, pooling: Pooling) -> Result<Self> {
+/// A packed batch as the device wants it, still in the host's memory: making it takes time in which a device can work.
+#[derive(Debug)]
+pub(super) struct HostBatch {
+    values: Vec<u32>,
+    /// Where ids, type ids, sequences, positions, cu_seqlens, keys, counted and mask offsets begin.
+    firsts: [usize; 8],
+    /// Of each table where the order and the runs begin, and how many runs there are.
+    runs: [(usize, usize, usize); 3],
+    mask_groups: usize,
+    max_len: usize,
+    num_sequences: usize,
+}
+
+impl HostBatch {
+    /// Makes it of a batch.
+    pub(super) fn of(batch: &PackedBatch, config: &BertConfig, pooling: Pooling) -> Result<Self> {
         batch.validate()?;
         let sequences: Vec<_> = (0..batch.num_sequences()).map(|index| batch.rows(index)).collect();
         let each =
@@ -112,27 +122,42 @@ impl DeviceBatch {
             put(&counted.collect::<Vec<_>>()),
             put(&mask_offsets),
         ];
-        let run_firsts = tables.each_ref().map(|(order, runs)| (put(order), put(runs), runs.len() / 3));
-        let values = Tensor::new(values, gpu.device())?;
+        let runs = tables.each_ref().map(|(order, runs)| (put(order), put(runs), runs.len() / 3));
+        let (max_len, num_sequences) = (batch.max_len(), batch.num_sequences());
+        Ok(Self { values, firsts, runs, mask_groups, max_len, num_sequences })
+    }
+
+    /// Copies it to the device.
+    pub(super) fn on(&self, gpu: &Gpu) -> Result<DeviceBatch> {
+        let values = Tensor::from_slice(&self.values, self.values.len(), gpu.device())?;
         let begin = address(&values, DType::U32)?;
         let at = |first: usize| begin + 4 * first as u64;
-        let [ids, type_ids, sequence_of, position_of, cu_seqlens, keys, counted, mask_offsets] = firsts.map(at);
-        let runs = run_firsts.map(|(order, runs, count)| Runs { order: at(order), runs: at(runs), count });
-        Ok(Self {
+        let [ids, type_ids, sequences, positions, cu_seqlens, keys, counted, mask_offsets] = self.firsts.map(at);
+        Ok(DeviceBatch {
             _values: values,
             ids,
             type_ids,
-            sequences: sequence_of,
-            positions: position_of,
+            sequences,
+            positions,
             cu_seqlens,
             keys,
             counted,
             mask_offsets,
-            mask_groups,
+            mask_groups: self.mask_groups,
             masks: Mutex::default(),
-            runs,
-            max_len: batch.max_len(),
-            num_sequences: batch.num_sequences(),
+            runs: self.runs.map(|(order, runs, count)| Runs { order: at(order), runs: at(runs), count }),
+            max_len: self.max_len,
+            num_sequences: self.num_sequences,
         })
+    }
+}
+
+impl DeviceBatch {
+    /// Copies a batch to the device.
+    ///
+    /// # Errors
+    /// The batch is broken, or the device gives no memory.
+    pub fn new(gpu: &Gpu, batch: &PackedBatch, config: &BertConfig, pooling: Pooling) -> Result<Self> {
+        HostBatch::of(batch, config, pooling)?.on(gpu)
     }
 }

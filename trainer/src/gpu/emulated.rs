@@ -11,7 +11,7 @@ use libloading::{Library, Symbol};
 use sha2::{Digest, Sha256};
 
 use super::kernels::KERNEL_FILES;
-use super::{Backend, Gpu, Launch, Matrix, Product, Width};
+use super::{Backend, Gpu, Launch, Matrix, Product, Repeats, Width};
 use crate::kernels::{Mat, MatMut, gemm};
 use crate::{Error, Result};
 
@@ -155,6 +155,19 @@ impl Backend for Emulated {
     }
 
     unsafe fn multiply(&self, product: &Product) -> Result<()> {
+        let repeats = product.repeats;
+        if repeats.count > 1 {
+            let bytes = |width, elements: usize| (elements * if width == Width::Wide { 4 } else { 2 }) as u64;
+            for index in 0..repeats.count {
+                let mut one = Product { repeats: Repeats::ONCE, ..*product };
+                one.left.address += bytes(product.operands, index * repeats.left);
+                one.right.address += bytes(product.operands, index * repeats.right);
+                one.out.0 += bytes(product.result, index * repeats.out);
+                // SAFETY: the caller's promise.
+                unsafe { self.multiply(&one)? };
+            }
+            return Ok(());
+        }
         let (m, n, k) = product.sizes;
         // SAFETY: the caller's promise.
         let [left, right] = [(product.left, m, k), (product.right, k, n)]

@@ -90,6 +90,24 @@ pub struct Matrix {
     pub transposed: bool,
 }
 
+/// How often a product is made, each time with the matrices so many elements further on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    /// Times.
+    pub count: usize,
+    /// From one left operand to the next.
+    pub left: usize,
+    /// From one right operand to the next.
+    pub right: usize,
+    /// From one result to the next.
+    pub out: usize,
+}
+
+impl Repeats {
+    /// One product.
+    pub const ONCE: Self = Self { count: 1, left: 0, right: 0, out: 0 };
+}
+
 /// out[m, n] = left[m, k] right[k, n], or += it; sums are made in f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
@@ -107,4 +125,6 @@ pub struct Product {
     pub result: Width,
     /// Whether it is added to what is there.
     pub accumulate: bool,
+    /// How often.
+    pub repeats: Repeats,
 }

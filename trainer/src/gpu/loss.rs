@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 use super::address::{address, element};
 use super::launch::Argument;
 use super::ops::add_partials;
-use super::{Gpu, Launch, Matrix, Product, Width};
+use super::{Gpu, Launch, Matrix, Product, Repeats, Width};
 use crate::loss::LossSpec;
 use crate::{Error, Result};
 
@@ -254,6 +254,7 @@ impl Sweep<'_> {
             operands: Width::Wide,
             result: Width::Wide,
             accumulate: band > 0,
+            repeats: Repeats::ONCE,
         })
     }
 
@@ -333,6 +334,7 @@ impl Sweep<'_> {
             operands: Width::Wide,
             result: Width::Wide,
             accumulate: true,
+            repeats: Repeats::ONCE,
         };
         self.multiply(wide(
             (place.rows, width, place.columns),

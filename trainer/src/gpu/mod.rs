@@ -24,12 +24,12 @@ mod trainer;
 mod weights;
 
 pub use batch::DeviceBatch;
-pub use launch::{Launch, Matrix, Product, Width};
+pub use launch::{Launch, Matrix, Product, Repeats, Width};
 pub use loss::DeviceLoss;
 pub(crate) use ops::OnGpu;
 pub use optimizer::{Optimizer, Outcome};
 pub use peers::{Peers, join};
-pub use trainer::{DeviceSettings, DeviceTrainer};
+pub use trainer::{DeviceSettings, DeviceTrainer, Next};
 pub use weights::Weights;
 
 use std::collections::HashMap;

@@ -116,12 +116,12 @@ impl Optimizer {
         Ok(self.outcome.narrow(0, OUTCOME - 1, 1)?)
     }
 
-    /// Ends an update: `share` times the gradient, clipped to `max_norm` (0: not), moves the parameters. Where loss or norm is not
-    /// finite nothing has moved: the outcome shows it.
+    /// Begins the end of an update: `share` times the gradient, clipped to `max_norm` (0: not), moves the parameters. Where loss or norm is not
+    /// finite nothing moves.
     ///
     /// # Errors
     /// The device refused it.
-    pub fn update(&mut self, gpu: &Gpu, adamw: &AdamW, learning_rate: f64, share: f64, max_norm: f64) -> Result<Outcome> {
+    pub fn begin_update(&self, gpu: &Gpu, adamw: &AdamW, learning_rate: f64, share: f64, max_norm: f64) -> Result<()> {
         let len = self.params.elem_count();
         let blocks = len.div_ceil(THREADS * VECTOR).min(gpu.backend().multiprocessors() as usize * BLOCKS);
         // f64, in memory that candle counts as pairs of f32
@@ -150,8 +150,15 @@ impl Optimizer {
         unsafe {
             gpu.backend().launch(&squares)?;
             gpu.backend().launch(&clip)?;
-            gpu.backend().launch(&update)?;
+            gpu.backend().launch(&update)
         }
+    }
+
+    /// Waits for an update that was begun with this share.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn finish_update(&mut self, share: f64) -> Result<Outcome> {
         let outcome = self.outcome.to_vec1::<f32>()?;
         let outcome = Outcome { loss: f64::from(outcome[OUTCOME - 1]) * share, grad_norm: f64::from(outcome[0]) };
         if outcome.loss.is_finite() && outcome.grad_norm.is_finite() {

@@ -88,7 +88,8 @@ impl Backend for Profile {
 
     unsafe fn multiply(&self, product: &Product) -> Result<()> {
         let (m, n, k) = product.sizes;
-        let name = format!("product {:?} to {:?}, {m} x {n} x {k}", product.operands, product.result);
+        let times = product.repeats.count;
+        let name = format!("product {:?} to {:?}, {m} x {n} x {k} x {times}", product.operands, product.result);
         // SAFETY: the caller's promise.
         self.timed(name, || unsafe { self.rest.multiply(product) })
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::{DType, Tensor};
 
 use super::address::element;
+use super::batch::HostBatch;
 use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Peers, Place, ops};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::encoder::{Activations, Encoder, Pass, Workspace};
@@ -58,15 +59,41 @@ pub struct DeviceTrainer {
     encoder: Arc<Encoder>,
     settings: DeviceSettings,
     workspace: Workspace,
+    ahead: Option<Ahead>,
     /// Parameters, moments, gradient.
     pub optimizer: Optimizer,
 }
 
 /// A micro-batch: which texts, and they packed.
+#[derive(Debug)]
+struct HostMicro {
+    texts: Range<usize>,
+    packed: PackedBatch,
+    values: HostBatch,
+}
+
+/// The same on the device.
 struct Micro {
     texts: Range<usize>,
     packed: PackedBatch,
     on_device: DeviceBatch,
+}
+
+/// A batch that was cut while the device was busy with the one before.
+#[derive(Debug)]
+struct Ahead {
+    rows: Vec<u32>,
+    micro_batch_tokens: usize,
+    micros: Vec<HostMicro>,
+}
+
+/// The batch that comes next.
+#[derive(Debug, Clone, Copy)]
+pub struct Next<'a> {
+    /// Where its texts are.
+    pub table: &'a TokenTable,
+    /// Its rows.
+    pub rows: &'a [u32],
 }
 
 impl DeviceTrainer {
@@ -77,7 +104,7 @@ impl DeviceTrainer {
     pub fn new(gpu: Arc<Gpu>, encoder: Arc<Encoder>, settings: DeviceSettings, state: &TrainState) -> Result<Self> {
         ops::check_model(encoder.config())?;
         let optimizer = Optimizer::new(&gpu, encoder.layout(), state)?;
-        Ok(Self { gpu, peers: None, encoder, settings, workspace: Workspace::new(), optimizer })
+        Ok(Self { gpu, peers: None, encoder, settings, workspace: Workspace::new(), ahead: None, optimizer })
     }
 
     /// The same as one rank of a world, all of whose ranks began from the same state.
@@ -92,7 +119,7 @@ impl DeviceTrainer {
     /// Theirs.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64, interrupt: &Interrupt) -> Result<Outcome> {
         self.begin(table, batches, interrupt)?;
-        self.finish(batches, learning_rate, &|| Ok(()))
+        self.finish(batches, learning_rate, &|| Ok(()), None)
     }
 
     /// Begins the mean gradient of `batches` (rows of `table`) over all ranks; nothing has changed yet. Where memory does not suffice, half as many tokens go through the
@@ -122,16 +149,25 @@ impl DeviceTrainer {
         Ok(())
     }
 
-    /// Applies what was begun, at this learning rate, on every rank alike. `alive` tells whether the other ranks are there.
+    /// Applies what was begun, at this learning rate, on every rank alike. `alive` tells whether the other ranks are there; while the device works the next batch is
+    /// cut.
     ///
     /// # Errors
     /// A loss or gradient is not finite, a rank was lost, or the device failed; the state is then what it was before.
-    pub fn finish(&mut self, batches: &[&[u32]], learning_rate: f64, alive: &dyn Fn() -> Result<()>) -> Result<Outcome> {
+    pub fn finish(
+        &mut self,
+        batches: &[&[u32]],
+        learning_rate: f64,
+        alive: &dyn Fn() -> Result<()>,
+        next: Option<Next<'_>>,
+    ) -> Result<Outcome> {
         // before anything is changed: a sum may be half one
         self.exchange(|peers| peers.wait(alive))?;
         let share = 1.0 / batches.len().max(1) as f64;
         let DeviceSettings { adamw, max_grad_norm, .. } = &self.settings;
-        let outcome = self.optimizer.update(&self.gpu, adamw, learning_rate, share, *max_grad_norm)?;
+        self.optimizer.begin_update(&self.gpu, adamw, learning_rate, share, *max_grad_norm)?;
+        self.ahead = next.map(|next| self.cut_ahead(next)).transpose()?;
+        let outcome = self.optimizer.finish_update(share)?;
         if !(outcome.loss.is_finite() && outcome.grad_norm.is_finite()) {
             return Err(Error::NotFinite(format!(
                 "the loss is {} and the gradient norm {} at step {}; lower learning_rate or look at the training rows from {:?} on",
@@ -232,6 +268,10 @@ impl DeviceTrainer {
     fn add_batch(&mut self, table: &TokenTable, rows: &[u32], last: bool, interrupt: &Interrupt) -> Result<()> {
         let own = own_rows(rows.len(), self.seat());
         let micros = self.cut(table, &rows[own.clone()])?;
+        let on_device = |micro: HostMicro| {
+            Ok::<_, Error>(Micro { texts: micro.texts, on_device: micro.values.on(&self.gpu)?, packed: micro.packed })
+        };
+        let micros = micros.into_iter().map(on_device).collect::<Result<Vec<_>>>()?;
         let dropout = self.dropout();
         let (h, num_texts) = (self.encoder.config().hidden_size, own.len() * table.num_columns());
         let embeddings = Tensor::zeros((num_texts.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, num_texts)?;
@@ -277,12 +317,27 @@ impl DeviceTrainer {
         })
     }
 
-    /// The batch's texts in micro-batches.
-    fn cut(&self, table: &TokenTable, rows: &[u32]) -> Result<Vec<Micro>> {
+    /// Cuts this rank's rows of the batch that comes next.
+    fn cut_ahead(&self, next: Next<'_>) -> Result<Ahead> {
+        let rows = next.rows[own_rows(next.rows.len(), self.seat())].to_vec();
+        let micros = self.cut_anew(next.table, &rows)?;
+        Ok(Ahead { rows, micro_batch_tokens: self.settings.micro_batch_tokens, micros })
+    }
+
+    /// The texts of these rows in micro-batches, cut by now or before.
+    fn cut(&mut self, table: &TokenTable, rows: &[u32]) -> Result<Vec<HostMicro>> {
+        let fits = |ahead: &Ahead| ahead.rows == rows && ahead.micro_batch_tokens == self.settings.micro_batch_tokens;
+        match self.ahead.take().filter(fits) {
+            Some(ahead) => Ok(ahead.micros),
+            None => self.cut_anew(table, rows),
+        }
+    }
+
+    fn cut_anew(&self, table: &TokenTable, rows: &[u32]) -> Result<Vec<HostMicro>> {
         let (mut micros, mut packed, mut first) = (Vec::new(), PackedBatch::new(), 0);
         let finish = |packed: PackedBatch, texts: Range<usize>| {
-            let on_device = DeviceBatch::new(&self.gpu, &packed, self.encoder.config(), self.encoder.pooling())?;
-            Ok::<_, Error>(Micro { texts, packed, on_device })
+            let values = HostBatch::of(&packed, self.encoder.config(), self.encoder.pooling())?;
+            Ok::<_, Error>(HostMicro { texts, packed, values })
         };
         let texts = (0..table.num_columns()).flat_map(|column| rows.iter().map(move |&row| (row, column)));
         for (index, (row, column)) in texts.enumerate() {

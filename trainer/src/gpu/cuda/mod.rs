@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
+use candle_core::cuda_backend::cudarc::cublas::{result::gemm_strided_batched_ex, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::result::{device, launch_kernel, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError, sys};
 
@@ -223,10 +223,10 @@ impl Backend for Cuda {
             Width::Wide => blas::cudaDataType_t::CUDA_R_32F,
         };
         let (operands, result) = (type_of(product.operands), type_of(product.result));
-        let (out, out_stride) = product.out;
+        let ((out, out_stride), repeats) = (product.out, product.repeats);
         // SAFETY: the caller's promise; the handle is of the device's stream.
         let begun = unsafe {
-            gemm_ex(
+            gemm_strided_batched_ex(
                 *self.cuda.cublas_handle().handle(),
                 operation(product.right),
                 operation(product.left),
@@ -237,13 +237,17 @@ impl Backend for Cuda {
                 product.right.address as *const c_void,
                 operands,
                 product.right.stride as i32,
+                repeats.right as i64,
                 product.left.address as *const c_void,
                 operands,
                 product.left.stride as i32,
+                repeats.left as i64,
                 std::ptr::from_ref(&beta).cast(),
                 out as *mut c_void,
                 result,
                 out_stride as i32,
+                repeats.out as i64,
+                repeats.count as i32,
                 blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )

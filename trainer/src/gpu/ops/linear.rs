@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::{OnGpu, grad_of, narrow, rows::add_column_sums};
 use crate::Result;
-use crate::gpu::{Matrix, Place, Product, Width};
+use crate::gpu::{Matrix, Place, Product, Repeats, Width};
 use crate::ops::linear::LinearParams;
 use crate::ops::{GradPart, Linear, LinearBackward};
 
@@ -47,6 +47,16 @@ fn products(layers: &[LinearParams], place: &Place<'_>) -> Result<Vec<(u64, Rang
     each.collect()
 }
 
+/// Layers whose gradients are one product each, with how many of them that are: all at once where they are of one size and lie equally far apart.
+fn alike(layers: &[LinearParams]) -> Vec<(&LinearParams, usize)> {
+    let apart = |pair: &[LinearParams]| (pair[1].weight.start - pair[0].weight.start, pair[1].bias.len() == pair[0].bias.len());
+    let mut distances = layers.windows(2).map(apart);
+    match distances.next() {
+        Some(first) if first.1 && distances.all(|next| next == first) => vec![(&layers[0], layers.len())],
+        _ => layers.iter().map(|layer| (layer, 1)).collect(),
+    }
+}
+
 impl OnGpu for Linear<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let ((n, width_in), (_, width)) = (self.input.dims2()?, self.output.dims2()?);
@@ -60,6 +70,7 @@ impl OnGpu for Linear<'_> {
                 operands: Width::Narrow,
                 result: Width::Narrow,
                 accumulate: false,
+                repeats: Repeats::ONCE,
             };
             // SAFETY: the input has n rows, the weight a row for each column, and the output is another tensor.
             unsafe { place.gpu.backend().multiply(&product)? };
@@ -82,6 +93,7 @@ impl LinearBackward<'_> {
                 operands: Width::Narrow,
                 result: Width::Narrow,
                 accumulate: accumulate || index > 0,
+                repeats: Repeats::ONCE,
             };
             // SAFETY: as in the forward, turned round.
             unsafe { place.gpu.backend().multiply(&product)? };
@@ -94,8 +106,9 @@ impl LinearBackward<'_> {
         let ((n, width), (_, width_in)) = (self.d_output.dims2()?, input.dims2()?);
         let (d_output, x) = (narrow(self.d_output)?, narrow(input)?);
         let mut column = 0;
-        for layer in self.layers {
+        for (layer, count) in alike(self.layers) {
             let (d, width_out) = (d_output + NARROW * column as u64, layer.bias.len());
+            let apart = self.layers.get(1).map_or(0, |second| second.weight.start - self.layers[0].weight.start);
             let product = Product {
                 sizes: (width_out, width_in, n),
                 left: transposed(d, width),
@@ -104,10 +117,11 @@ impl LinearBackward<'_> {
                 operands: Width::Narrow,
                 result: Width::Wide,
                 accumulate: true,
+                repeats: Repeats { count, left: width_out, right: 0, out: apart },
             };
             // SAFETY: both operands have n rows, and the gradient's range is as large as the weight.
             unsafe { place.gpu.backend().multiply(&product)? };
-            column += width_out;
+            column += count * width_out;
         }
         match with_bias {
             true => add_column_sums(place, d_output, (n, width), grad, self.layers.iter().map(|layer| &layer.bias)),

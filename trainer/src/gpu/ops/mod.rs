@@ -32,9 +32,7 @@ const ROW_THREADS: usize = 128;
 const COLUMN_THREADS: usize = 128;
 /// Blocks for each multiprocessor where a kernel goes over rows in a loop.
 const BLOCKS: usize = 2;
-/// Features that a warp holds of a row: kernels are made for each.
-const WIDTHS: [usize; 3] = [512, 768, MAX_WIDTH];
-/// The widest.
+/// The widest rows.
 const MAX_WIDTH: usize = 1024;
 
 /// Which masks, as kernels take it.
@@ -121,9 +119,13 @@ fn check_width(width: usize) -> Result<()> {
     Ok(())
 }
 
-/// The kernel for rows of this width.
+/// The kernel for rows of this width: one up to 512, one of 768 alone, one for all others.
 fn by_width(kernel: &str, h: usize) -> String {
-    let width = WIDTHS.into_iter().find(|width| h <= *width).unwrap_or(MAX_WIDTH);
+    let width = match h {
+        0..=512 => 512,
+        768 => 768,
+        _ => MAX_WIDTH,
+    };
     format!("{kernel}_{width}")
 }
 
