@@ -26,7 +26,7 @@ else
 fi
 
 # spec NAME STORE ROWS SEED: the recipe of the MedQuAD figures over the first ROWS training pairs.
-# Settings: TRAIN_FILE, TEST_FILE, BASE, BATCH, LENGTH, DIMS, WORKERS.
+# Settings: TRAIN_FILE, TEST_FILE, BASE, BATCH, LENGTH, DIMS, WORKERS, DEVICE.
 spec() {
   cat <<SPEC
 [run]
@@ -57,6 +57,6 @@ save_strategy = "no"
 metric_for_best_model = "dim_128_cosine_ndcg@10"
 [workers]
 ${WORKERS:+count = $WORKERS}
-device = "cpu"
+device = "${DEVICE:-cpu}"
 SPEC
 }

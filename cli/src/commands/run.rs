@@ -93,7 +93,7 @@ fn crew(args: &Args, store: &str, threads: usize, section: &WorkersSection) -> C
         let mut worker =
             words(&["worker", "--supervised", "--threads", &threads.to_string(), "--name", &format!("local-{index}")]);
         worker.extend(allow_insecure.then(|| "--allow-insecure".to_owned()));
-        worker.extend(words(&["--gpu", &index.to_string()]).into_iter().filter(|_| on_gpus));
+        worker.extend(words(&["--devices", &index.to_string()]).into_iter().filter(|_| on_gpus));
         worker
     };
     Crew { coordinator, workers: (0..workers).map(worker).collect() }

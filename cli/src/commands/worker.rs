@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::spec::at_least_one;
 use crate::failure::Failure;
 use crate::signals::{LOSES_STEPS, stop_switch};
+use crate::supervise::node;
+use artel_trainer::gpu;
 use artel_worker::WorkerOptions;
 
 /// Start a worker; it waits for its coordinator and ends when the run does
@@ -19,9 +21,9 @@ pub struct Args {
     /// Address at which the other workers reach this one
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
-    /// GPU to compute on where the run is on GPUs, from 0, of those that CUDA_VISIBLE_DEVICES leaves
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    gpu: usize,
+    /// GPUs to compute on where the run is on GPUs, a worker each: numbers of those that CUDA_VISIBLE_DEVICES leaves, or all
+    #[arg(long, value_name = "LIST", default_value = "0", value_parser = devices)]
+    devices: Devices,
     /// Name in messages
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -33,8 +35,57 @@ pub struct Args {
     supervised: bool,
 }
 
+/// Which GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Devices {
+    All,
+    These(Vec<usize>),
+}
+
+fn devices(text: &str) -> Result<Devices, String> {
+    if text == "all" {
+        return Ok(Devices::All);
+    }
+    let each = text.split(',').map(|number| number.trim().parse::<usize>());
+    let numbers: Vec<usize> = each.collect::<Result<_, _>>().map_err(|_| "neither all nor numbers as in 0,1,2".to_owned())?;
+    let twice = numbers.iter().enumerate().find(|(at, number)| numbers[..*at].contains(number));
+    twice.map_or(Ok(()), |(_, number)| Err(format!("GPU {number} is named twice")))?;
+    Ok(Devices::These(numbers))
+}
+
 /// Works until the run ends.
 pub fn run(args: Args) -> Result<(), Failure> {
+    let gpus = match &args.devices {
+        Devices::These(numbers) => numbers.clone(),
+        Devices::All => (0..gpu::count()).collect(),
+    };
+    match *gpus {
+        [] => Err(Failure::usage("--devices all: this machine shows no GPU to this build; see `artel doctor --gpu`")),
+        [gpu] => work(args, gpu),
+        _ => {
+            let cores = args.threads.unwrap_or_else(super::cores);
+            let threads = (cores / gpus.len()).max(1);
+            let outcome = super::small_runtime()?.block_on(node::each_gpu(&gpus, |gpu| arguments(&args, gpu, threads)));
+            outcome.map_err(Failure::or_run_again)
+        }
+    }
+}
+
+/// The command line of one of several workers.
+fn arguments(args: &Args, gpu: usize, threads: usize) -> Vec<String> {
+    let name = args.name.as_ref().map_or_else(|| format!("gpu-{gpu}"), |name| format!("{name}-gpu-{gpu}"));
+    let mut words = vec!["worker".to_owned(), "--supervised".to_owned()];
+    let (gpu, threads, bind) = (gpu.to_string(), threads.to_string(), args.bind.to_string());
+    for (key, value) in
+        [("--coordinator", &args.coordinator), ("--devices", &gpu), ("--threads", &threads), ("--bind", &bind), ("--name", &name)]
+    {
+        words.extend([key.to_owned(), value.clone()]);
+    }
+    words.extend(args.allow_insecure.then(|| "--allow-insecure".to_owned()));
+    words
+}
+
+fn work(args: Args, gpu: usize) -> Result<(), Failure> {
     let supervised = args.supervised;
     let outcome = super::runtime()?.block_on(async {
         let stop = stop_switch(args.supervised, LOSES_STEPS)?;
@@ -42,7 +93,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             coordinator: args.coordinator,
             threads: args.threads,
             bind: args.bind,
-            gpu: args.gpu,
+            gpu,
             name: args.name,
             supervised: args.supervised,
             allow_insecure: args.allow_insecure,
@@ -50,4 +101,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Ok(artel_worker::run(options, stop).await?)
     });
     if supervised { outcome } else { outcome.map_err(Failure::or_run_again) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what names GPUs is understood, and what does not is refused with a reason. Method: lists, good and bad.
+    #[test]
+    fn lists_of_gpus() {
+        assert_eq!(devices("all"), Ok(Devices::All));
+        assert_eq!(devices("0, 2,5"), Ok(Devices::These(vec![0, 2, 5])));
+        for (text, expected) in [("", "neither"), ("0,", "neither"), ("gpu0", "neither"), ("1,0,1", "GPU 1 is named twice")] {
+            assert!(devices(text).unwrap_err().contains(expected), "{text}");
+        }
+    }
 }

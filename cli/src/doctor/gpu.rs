@@ -11,9 +11,6 @@ use super::machine::rounded;
 use crate::failure::Failure;
 use crate::output;
 
-/// Lets NCCL take several ranks on one GPU, where the library knows it.
-const SHARED_GPU: &str = "NCCL_MULTI_RANK_GPU_ENABLE";
-
 /// What the first GPU came to.
 #[derive(Debug, Serialize)]
 pub struct GpuCheck {
@@ -54,10 +51,8 @@ impl GpuCheck {
         };
         let mut checks: Vec<Check> = check::checks(&gpu).map(said).collect();
         if let Ok(library) = library {
-            let mut worlds = vec![(0..gpu::count()).collect::<Vec<_>>()];
-            // two ranks on one GPU, which NCCL refuses unless told otherwise
-            worlds.extend(std::env::var_os(SHARED_GPU).filter(|value| value == "1").map(|_| vec![0, 0]));
-            checks.extend(worlds.iter().map(|world| said(check::check_exchanges(&library, world))));
+            let all: Vec<usize> = (0..gpu::count()).collect();
+            checks.push(said(check::check_exchanges(&library, &all)));
         }
         let failed = checks.iter().filter(|check| !check.passed).count();
         let error = (failed > 0).then(|| {

@@ -51,7 +51,7 @@ pub fn start(who: Who, arguments: &[String], reports: &mpsc::Sender<Report>) -> 
 }
 
 /// The kernel kills the child when its parent dies, however that happens.
-fn die_with_parent(command: &mut Command) {
+pub(super) fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     let bind = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

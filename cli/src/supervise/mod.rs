@@ -2,6 +2,7 @@
 
 mod child;
 mod core;
+pub mod node;
 mod restarts;
 
 use std::time::Duration;

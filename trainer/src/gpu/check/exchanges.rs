@@ -17,7 +17,7 @@ const LEN: usize = 1_000_003;
 const DEADLINES: Deadlines =
     Deadlines { init: Duration::from_secs(30), operation: Duration::from_secs(30), abort: Duration::from_secs(10) };
 
-/// Exchanges between these GPUs, one of them or more, each a rank: `ordinals` may name one twice where the library allows it.
+/// Exchanges between these GPUs, one of them or more, each a rank.
 pub fn check_exchanges(library: &Arc<Library>, ordinals: &[usize]) -> Check {
     timed(format!("NCCL {}: GPUs {ordinals:?}", library.version()), || {
         let id = library.unique_id()?;
