@@ -6,9 +6,12 @@ LINES has a JSON object a line: row, who, result (null where it failed). Writes 
 import collections
 import datetime
 import json
+import re
 import statistics
 import sys
 
+# the model's own widths, in names of products
+WIDTHS = ("1536", "2048", "2304", "3072")
 # a row's figure, and whether more is better
 FIGURES = {"train": ("pairs_per_s", True), "encode": ("texts_per_s", True), "loss": ("seconds", False), "optimizer": ("ms", False)}
 
@@ -18,6 +21,21 @@ def median(results, key):
     values = [result[key] for result in results]
     text = f"{statistics.median(values):.4g}"
     return text if len(values) == 1 else f"{text} ({min(values):.4g} to {max(values):.4g})"
+
+
+def profile(result):
+    """Where a step's time goes: products of one shape together, whatever the number of tokens."""
+    shapes = collections.defaultdict(lambda: [0, 0.0])
+    for line in result["profile"]:
+        name = re.sub(r"\b\d{4,}\b", lambda number: number[0] if number[0] in WIDTHS else "tokens", line["name"])
+        shapes[name][0] += line["times"]
+        shapes[name][1] += line["ms_per_step"]
+    total = sum(ms for _, ms in shapes.values())
+    text = ["", f"Where a step's time goes at batch {result['batch']}, each kernel waited for (which adds some microseconds to each): {total:.2f} ms in all.", ""]
+    text += ["| kernel or product | times | ms a step | share |", "|---|---|---|---|"]
+    for name, (times, ms) in sorted(shapes.items(), key=lambda shape: -shape[1][1])[:25]:
+        text.append(f"| {name} | {times} | {ms:.3f} | {ms / total:.1%} |")
+    return text
 
 
 def main():
@@ -47,12 +65,9 @@ def main():
             ratio = (own / theirs if more_is_better else theirs / own) if own and who != "artel" else None
             share = [median(results, name) if name in results[0] else "" for name in ("real_tokens_per_s", "model_flops_utilisation")]
             text.append(f"| {row} | {who} | {median(results, key)} {key} | {share[0]} | {share[1]} | {f'{ratio:.2f}x' if ratio else ''} |")
-    for result in by_row["profile"]["artel"]:
-        total = sum(line["ms_per_step"] for line in result["profile"])
-        text += ["", f"Where a step's time goes at batch {result['batch']}, each kernel waited for: {total:.2f} ms in all.", ""]
-        text += ["| kernel or product | times | ms a step | share |", "|---|---|---|---|"]
-        for line in result["profile"][:25]:
-            text.append(f"| {line['name']} | {line['times']} | {line['ms_per_step']:.3f} | {line['ms_per_step'] / total:.1%} |")
+    for row in ("profile-64", "profile-1024"):
+        for result in by_row[row]["artel"]:
+            text += profile(result)
     if failed:
         text += ["", "Failed: " + ", ".join(failed)]
     with open(out + ".md", "w") as file:

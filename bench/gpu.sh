@@ -4,7 +4,8 @@
 #                                      unless CUDA_PATH names one
 #   bench/gpu.sh run [FOLDER] [OUT]    on the machine with the GPU: artel doctor --gpu, then every row, ours and theirs in turn; OUT (bench/results)
 #                                      gets gpu-DATE.json and .md. Without torch and transformers there, theirs are left out, and that is said.
-# Settings: ARTEL_SHARED (for peer/bench_gpu.py and the lengths), ROUNDS=1, STEPS=30, ROWS (names of the rows to run, all), NAME=gpu-DATE.
+# Settings: ARTEL_SHARED (for peer/bench_gpu.py and the lengths), ROUNDS=1, STEPS=30, ROWS (names of the rows to run, all), NAME=gpu-DATE, PEER_SECONDS=300 (the
+# longest that one of their figures may take: compiling takes minutes).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-}
@@ -46,38 +47,39 @@ run() {
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
   "$work/artel" doctor --gpu --json > "$out/$name-doctor.json" || { echo "artel doctor --gpu failed: see $out/$name-doctor.json" >&2; exit 1; }
   python3 -c 'import torch, transformers' 2> /dev/null || { peer=no; echo "torch or transformers is missing here: no figures of theirs" >&2; }
-  : > "$work/lines"
+  : > "$out/$name.lines"
   wanted() { [ -z "${ROWS:-}" ] || [[ " $ROWS " == *" $1 "* ]]; }
+  record() { printf '{"row": "%s", "who": "%s", "result": %s}\n' "$1" "$2" "${3:-null}" >> "$out/$name.lines"; }
   ours() { # ROW ARGUMENTS
+    wanted "$1" || return 0
     echo "$1: artel" >&2
     local line
-    line=$("$work/gpu_speed" "${@:2}") || { line=null; failed=yes; }
-    printf '{"row": "%s", "who": "artel", "result": %s}\n' "$1" "$line" >> "$work/lines"
+    line=$("$work/gpu_speed" "${@:2}" --lengths "$lengths") || { line=null; failed=yes; }
+    record "$1" artel "$line"
   }
   theirs() { # ROW ARGUMENTS
-    [ "$peer" = yes ] || return 0
+    [ "$peer" = yes ] && wanted "$1" || return 0
     echo "$1: sentence-transformers' step, ${*:2}" >&2
     local line
-    line=$(python3 "$shared/peer/bench_gpu.py" --lengths "$lengths" --steps "${STEPS:-30}" "${@:2}" | tail -n 1) || line=null
-    printf '{"row": "%s", "who": "peer %s", "result": %s}\n' "$1" "${*:2}" "${line:-null}" >> "$work/lines"
+    line=$(timeout "${PEER_SECONDS:-300}" python3 "$shared/peer/bench_gpu.py" --lengths "$lengths" "${@:2}" | tail -n 1) || line=null
+    record "$1" "peer ${*:2}" "$line"
   }
+  local steps=${STEPS:-30}
   for _ in $(seq "${ROUNDS:-1}"); do
-    for batch in 64 1024 4096; do
-      wanted "train-$batch" || continue
-      ours "train-$batch" train --lengths "$lengths" --batch "$batch" --steps "$((batch > 64 ? 8 : ${STEPS:-30}))" --warmup "$((batch > 64 ? 2 : 8))"
-      if [ "$batch" = 64 ]; then
-        theirs "train-$batch" --batch 64
-        theirs "train-$batch" --batch 64 --compile
-      else
-        theirs "train-$batch" --batch "$batch" --cached 64 --steps 8 --warmup 2
-      fi
-    done
-    if wanted encode; then ours encode encode --lengths "$lengths"; fi
-    if wanted loss; then ours loss loss --rows 65536; fi
-    if wanted optimizer; then ours optimizer optimizer; fi
+    ours train-64 train --batch 64 --steps "$steps"
+    ours train-1024 train --batch 1024 --steps 8 --warmup 2
+    ours train-4096 train --batch 4096 --steps 5 --warmup 2
+    ours encode encode
+    ours loss loss --rows 65536
+    ours optimizer optimizer
+    theirs train-64 --batch 64 --steps "$steps"
+    theirs train-4096 --batch 4096 --cached 64 --steps 2 --warmup 1
+    theirs train-1024 --batch 1024 --cached 64 --steps 4 --warmup 1
+    theirs train-64 --batch 64 --steps "$steps" --compile
   done
-  if wanted profile; then ours profile train --lengths "$lengths" --batch 64 --steps 5 --warmup 3 --profile; fi
-  python3 "$root/bench/gpu.py" "$work/lines" "$out/$name" "ROUNDS=${ROUNDS:-1} STEPS=${STEPS:-30} bench/gpu.sh run"
+  ours profile-64 train --batch 64 --steps 5 --warmup 3 --profile
+  ours profile-1024 train --batch 1024 --steps 2 --warmup 1 --profile
+  python3 "$root/bench/gpu.py" "$out/$name.lines" "$out/$name" "ROUNDS=${ROUNDS:-1} STEPS=$steps bench/gpu.sh run"
   [ -z "$failed" ] || { echo "some of artel's rows failed" >&2; exit 1; }
 }
 
