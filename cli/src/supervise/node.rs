@@ -57,7 +57,11 @@ pub async fn each_gpu(gpus: &[usize], arguments: impl Fn(usize) -> Vec<String>) 
                 first = Some(exit);
                 deadline = Some(Instant::now() + PATIENCE);
                 if asked.is_none() {
-                    output::talk(&format!("the worker of GPU {} ended with exit code {}; the others leave", worker.gpu, exit.code()));
+                    output::talk(&format!(
+                        "the worker of GPU {} ended with exit code {}; the others leave",
+                        worker.gpu,
+                        exit.code()
+                    ));
                 }
             }
         }

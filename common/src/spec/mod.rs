@@ -239,7 +239,7 @@ pub struct WorkersSection {
     /// How many.
     pub count: usize,
     /// Nothing was said of how many, and they compute on GPUs: `artel run` starts one for each.
-    #[serde(default)]
+    #[serde(skip)]
     pub every_gpu: bool,
     /// On what.
     pub device: DeviceKind,

@@ -2,9 +2,8 @@
 
 use super::reader::Reader;
 use super::{
-    MOST_WORKERS,
-    Columns, DataSection, DeviceKind, EvaluateSection, LossKind, ModelSection, Precision, RunSection, RunSpec, SchedulerKind,
-    Strategy, TrainSection, WorkersSection, dims,
+    Columns, DataSection, DeviceKind, EvaluateSection, LossKind, MOST_WORKERS, ModelSection, Precision, RunSection, RunSpec,
+    SchedulerKind, Strategy, TrainSection, WorkersSection, dims,
 };
 
 const SCHEDULERS: &[(&str, SchedulerKind)] = &[

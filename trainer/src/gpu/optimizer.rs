@@ -74,7 +74,8 @@ impl Optimizer {
             return Err(Error::input(format!("parameter {} does not run on a GPU: the model's widths must be even", odd.name)));
         }
         let entry = |entry: &ParamEntry| {
-            let to_copy = weights.first_of(&entry.range()).map_or(NO_COPY, |first| (first as u32).wrapping_sub(entry.offset as u32));
+            let to_copy =
+                weights.first_of(&entry.range()).map_or(NO_COPY, |first| (first as u32).wrapping_sub(entry.offset as u32));
             [entry.range().end as u32, u32::from(entry.decay), to_copy]
         };
         let entries: Vec<u32> = layout.entries.iter().flat_map(entry).collect();

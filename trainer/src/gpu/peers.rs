@@ -118,7 +118,10 @@ mod tests {
         assert_eq!(agreed(&[ready("2.28.9", &id), ready("2.28.9", &[])]).unwrap().as_bytes(), id);
         for (introductions, expected) in [
             (vec![ready("2.28.9", &id), ready("2.27.1", &[])], "rank 0 has 2.28.9, rank 1 has 2.27.1"),
-            (vec![ready("2.28.9", &id), introduction(Err(&Error::input("no NCCL")), Seat { rank: 1, world_size: 2 })], "rank 1 cannot join the other GPUs: no NCCL"),
+            (
+                vec![ready("2.28.9", &id), introduction(Err(&Error::input("no NCCL")), Seat { rank: 1, world_size: 2 })],
+                "rank 1 cannot join the other GPUs: no NCCL",
+            ),
             (vec![ready("2.28.9", &[]), ready("2.28.9", &[])], "no id"),
             (vec![ready("2.28.9", &id[1..])], "127 bytes"),
             (vec![ready("2.28.9", &id), vec![]], "rank 1 said nothing"),

@@ -142,7 +142,9 @@ impl DeviceTrainer {
             self.release_memory();
             let tokens = self.settings.micro_batch_tokens;
             if self.peers.is_some() {
-                return Err(Error::Collective(format!("the GPU of a rank ran out of memory; it goes on with {tokens} tokens at once")));
+                return Err(Error::Collective(format!(
+                    "the GPU of a rank ran out of memory; it goes on with {tokens} tokens at once"
+                )));
             }
             tracing::warn!("the GPU ran out of memory; going on with {tokens} tokens at once");
         }
@@ -373,7 +375,8 @@ impl DeviceTrainer {
             Some(_) => self.gather_candidates(embeddings, num_rows, num_columns)?,
         };
         let anchors = embeddings.narrow(0, 0, own.len())?;
-        let gradient = |rows: usize| Ok::<_, Error>(Tensor::zeros((rows.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, rows)?);
+        let gradient =
+            |rows: usize| Ok::<_, Error>(Tensor::zeros((rows.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, rows)?);
         let all = gradient(own.len() + num_candidates)?;
         let (d_anchors, d_candidates) = (all.narrow(0, 0, own.len())?, all.narrow(0, own.len(), num_candidates)?);
         if !own.is_empty() {

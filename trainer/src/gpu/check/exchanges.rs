@@ -63,7 +63,8 @@ fn exchange(library: &Arc<Library>, id: UniqueId, seat: Seat, ordinal: usize) ->
     }
     for (at, found) in values(&doubled)?.into_iter().enumerate() {
         let expected = 2.0 * ranks.iter().map(|rank| f64::from(rank[at])).sum::<f64>();
-        if !((found - expected).abs() <= 1e-5 * seat.world_size as f64) {
+        let error = (found - expected).abs();
+        if error.is_nan() || error > 1e-5 * seat.world_size as f64 {
             return Err(differ(format!("rank {} of {}: sum {at} is {found}, expected {expected}", seat.rank, seat.world_size)));
         }
     }

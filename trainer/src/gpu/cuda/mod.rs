@@ -137,7 +137,11 @@ fn kept_by_pool(context: &CudaContext) -> std::result::Result<usize, DriverError
 }
 
 /// Sets an attribute of the device's pool, or reads it; both are u64.
-fn pool_attribute(context: &CudaContext, attribute: sys::CUmemPool_attribute, set: Option<u64>) -> std::result::Result<u64, DriverError> {
+fn pool_attribute(
+    context: &CudaContext,
+    attribute: sys::CUmemPool_attribute,
+    set: Option<u64>,
+) -> std::result::Result<u64, DriverError> {
     let mut value = set.unwrap_or_default();
     let at = std::ptr::from_mut(&mut value).cast();
     // SAFETY: the device is the context's; all attributes that are asked for are cuuint64_t.

@@ -1,9 +1,9 @@
 //! The activations: `kernels/activation.cu`.
 
 use super::{OnGpu, Partials, column_loop, narrow};
-use crate::gpu::launch::Launch;
 use crate::gpu::Place;
 use crate::gpu::address::element;
+use crate::gpu::launch::Launch;
 use crate::model::config::Activation;
 use crate::ops::{Activate, ActivateBackward};
 use crate::{Error, Result};

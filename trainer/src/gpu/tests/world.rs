@@ -110,6 +110,8 @@ fn train(world_size: usize, batches: &[&[u32]], tokens: usize, before: impl Fn(u
             }
         }
         trainer.settle().unwrap();
+        // one that goes takes its connections with it, and others may still look at them
+        meeting.barrier.wait();
         (steps, with_values(&trainer.state.params, <[f32]>::to_vec).unwrap())
     };
     std::thread::scope(|scope| {
@@ -131,7 +133,7 @@ fn a_world_trains_as_one_gpu() {
         for &size in sizes {
             let ranks = train(size, batches, tokens, |_, _| ());
             for (steps, params) in &ranks {
-                assert_eq!(*params, ranks[0].1, "ranks of a world of {size} differ");
+                assert!(*params == ranks[0].1, "ranks of a world of {size} differ");
                 // sums in another order move the first update's last bits, which rounding to bf16 makes more of in the second
                 for ((found, expected), near) in steps.iter().zip(&alone_steps).zip([1e-5, 1e-3]) {
                     let (found, expected) = (found.as_ref().unwrap(), expected.as_ref().unwrap());
