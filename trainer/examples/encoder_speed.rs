@@ -6,7 +6,7 @@ use std::time::Instant;
 use artel_trainer::dropout::{Dropout, DropoutKey};
 use artel_trainer::encoder::{Encoder, Workspace};
 use artel_trainer::kernels::{Mat, MatMut, gemm, kernel_path};
-use artel_trainer::model::config::{Activation, BertConfig};
+use artel_trainer::model::config::BertConfig;
 use artel_trainer::model::layout::ParamLayout;
 use artel_trainer::model::pooling::{Pooling, PoolingMode};
 use artel_trainer::packed::{PackedBatch, SampleKey};
@@ -16,20 +16,7 @@ use candle_core::{Device, Tensor};
 const RUNS: usize = 5;
 
 fn minilm() -> BertConfig {
-    BertConfig {
-        vocab_size: 30522,
-        hidden_size: 384,
-        num_hidden_layers: 6,
-        num_attention_heads: 12,
-        intermediate_size: 1536,
-        hidden_act: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        max_position_embeddings: 512,
-        type_vocab_size: 2,
-        hidden_dropout_prob: 0.1,
-        attention_probs_dropout_prob: 0.1,
-        pad_token_id: 0,
-    }
+    BertConfig::bert(6, 384)
 }
 
 /// A spread of numbers about as large as trained weights.

@@ -8,6 +8,7 @@ mod evaluate;
 mod export;
 mod fsck;
 mod import;
+mod plan;
 mod run;
 mod spec;
 mod status;
@@ -39,6 +40,7 @@ pub enum Command {
     Fsck(fsck::Args),
     Import(import::Args),
     Doctor(doctor::Args),
+    Plan(plan::Args),
     Coordinator(coordinator::Args),
     Worker(worker::Args),
 }
@@ -58,6 +60,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Fsck(args) => fsck::run(args),
         Command::Import(args) => import::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Plan(args) => plan::run(args),
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),
     }

@@ -20,7 +20,7 @@ use artel_trainer::gpu::profile::{Profile, Times};
 use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Next, Optimizer};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::loss::LossSpec;
-use artel_trainer::model::config::{Activation, BertConfig};
+use artel_trainer::model::config::BertConfig;
 use artel_trainer::model::layout::ParamLayout;
 use artel_trainer::model::pooling::{Pooling, PoolingMode};
 use artel_trainer::optim::AdamW;
@@ -61,21 +61,7 @@ impl Settings {
 
     fn encoder(&self) -> Result<Encoder> {
         let minilm = self.values.get("shape").is_some_and(|shape| shape == "minilm");
-        let (hidden_size, num_hidden_layers, intermediate_size) = if minilm { (384, 6, 1536) } else { (768, 12, 3072) };
-        let config = BertConfig {
-            vocab_size: WORDS,
-            hidden_size,
-            num_hidden_layers,
-            num_attention_heads: 12,
-            intermediate_size,
-            hidden_act: Activation::Gelu,
-            layer_norm_eps: 1e-12,
-            max_position_embeddings: 512,
-            type_vocab_size: 2,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.1,
-            pad_token_id: 0,
-        };
+        let config = if minilm { BertConfig::bert(6, 384) } else { BertConfig::bert(12, 768) };
         let layout = ParamLayout::bert(&config);
         Encoder::new(config, Pooling { mode: PoolingMode::Cls, normalize: true, include_prompt: true }, layout)
     }

@@ -11,6 +11,7 @@ pub mod check;
 pub mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
+pub mod forecast;
 pub mod kernels;
 mod launch;
 mod loss;

@@ -227,14 +227,27 @@ impl DeviceTrainer {
     /// # Errors
     /// The device is gone.
     pub fn tokens_that_fit(gpu: &Gpu, encoder: &Encoder) -> Result<usize> {
-        let config = encoder.config();
-        // a bit for each probability of the longest texts, and activations in half of f32's bytes
-        let masks = config.num_hidden_layers * config.num_attention_heads * config.max_position_embeddings / 8;
-        let kept = encoder.activation_bytes(1) / 2 + masks;
-        let buffers = encoder.buffer_width() * 2;
-        let free = (gpu.backend().free_bytes()? as f64 * FREE_SHARE) as usize;
+        Ok(Self::tokens_in(gpu.backend().free_bytes()?, encoder))
+    }
+
+    /// The same of so many free bytes.
+    pub fn tokens_in(free_bytes: usize, encoder: &Encoder) -> usize {
+        let free = (free_bytes as f64 * FREE_SHARE) as usize;
         let state = encoder.layout().total * STATE_BYTES;
-        Ok((free.saturating_sub(state + LOSS_BYTES) / (kept + buffers)).clamp(LEAST_TOKENS, MOST_TOKENS))
+        (free.saturating_sub(state + LOSS_BYTES) / Self::token_bytes(encoder)).clamp(LEAST_TOKENS, MOST_TOKENS)
+    }
+
+    /// Bytes that a token takes in a step: activations, a bit for each probability of the longest texts, buffers.
+    fn token_bytes(encoder: &Encoder) -> usize {
+        let config = encoder.config();
+        let masks = config.num_hidden_layers * config.num_attention_heads * config.max_position_embeddings / 8;
+        // all in half of f32's bytes
+        encoder.activation_bytes(1) / 2 + masks + encoder.buffer_width() * 2
+    }
+
+    /// Bytes that a step with so many tokens at once takes, the state and the loss included.
+    pub fn step_bytes(tokens: usize, encoder: &Encoder) -> usize {
+        encoder.layout().total * STATE_BYTES + LOSS_BYTES + tokens * Self::token_bytes(encoder)
     }
 
     fn dropout(&self) -> Option<Dropout> {

@@ -68,6 +68,25 @@ impl Activation {
 }
 
 impl BertConfig {
+    /// A BERT of so many layers and features as BGE, E5 and MiniLM have it: 12 heads, a feed-forward of four times the width, 30,522 words, 512 positions. BGE-base is
+    /// (12, 768), MiniLM-L6 (6, 384).
+    pub fn bert(num_hidden_layers: usize, hidden_size: usize) -> Self {
+        Self {
+            vocab_size: 30_522,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads: 12,
+            intermediate_size: 4 * hidden_size,
+            hidden_act: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            pad_token_id: 0,
+        }
+    }
+
     /// Reads a config.json.
     ///
     /// # Errors

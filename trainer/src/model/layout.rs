@@ -85,26 +85,12 @@ impl ParamLayout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::Activation;
 
     /// Goal: the layout is gapless and as large as BERT's own count. Method: BERT-base has 108,891,648
     /// parameters without its pooler (109,482,240 with it).
     #[test]
     fn bert_base_has_its_size() {
-        let config = BertConfig {
-            vocab_size: 30522,
-            hidden_size: 768,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            intermediate_size: 3072,
-            hidden_act: Activation::Gelu,
-            layer_norm_eps: 1e-12,
-            max_position_embeddings: 512,
-            type_vocab_size: 2,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.1,
-            pad_token_id: 0,
-        };
+        let config = BertConfig::bert(12, 768);
         let layout = ParamLayout::bert(&config);
         assert_eq!(layout.total, 109_482_240 - (768 * 768 + 768));
         let mut end = 0;

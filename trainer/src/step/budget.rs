@@ -66,27 +66,14 @@ impl ActivationBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::{Activation, BertConfig};
+    use crate::model::config::BertConfig;
     use crate::model::layout::ParamLayout;
     use crate::model::pooling::{Pooling, PoolingMode};
 
     /// Goal: memory is never planned twice, and too little of it is none for activations. Method: MiniLM's shape at several limits.
     #[test]
     fn what_is_left() {
-        let config = BertConfig {
-            vocab_size: 30522,
-            hidden_size: 384,
-            num_hidden_layers: 6,
-            num_attention_heads: 12,
-            intermediate_size: 1536,
-            hidden_act: Activation::Gelu,
-            layer_norm_eps: 1e-12,
-            max_position_embeddings: 512,
-            type_vocab_size: 2,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.1,
-            pad_token_id: 0,
-        };
+        let config = BertConfig::bert(6, 384);
         let layout = ParamLayout::bert(&config);
         let state = 16 * layout.total;
         let pooling = Pooling { mode: PoolingMode::Mean, normalize: true, include_prompt: true };
