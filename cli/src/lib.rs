@@ -33,15 +33,17 @@ pub fn main() -> ExitCode {
         Err(refusal) => return refuse(&refusal),
     };
     log_to_stderr();
-    match commands::dispatch(command) {
-        Ok(()) => ExitCode::from(Exit::Done.code()),
+    let exit = match commands::dispatch(command) {
+        Ok(()) => Exit::Done,
         Err(failure) => {
             if let Some(message) = &failure.message {
                 output::talk(&format!("error: {message}"));
             }
-            ExitCode::from(failure.exit.code())
+            failure.exit
         }
-    }
+    };
+    artel_worker::end_where_threads_live(exit.code());
+    ExitCode::from(exit.code())
 }
 
 /// The full command line's shape, for the snapshot of its flags.

@@ -19,15 +19,22 @@ for seed in $seeds; do
   "$artel" run "$work/$seed.toml" --json > "$work/$seed.jsonl"
 done
 
-# together SPEC: a coordinator and two workers on one GPU; the exit codes in codes
+# together SPEC EVENTS: a coordinator and two workers on one GPU; the exit codes in codes
+pids=()
+trap 'kill -9 "${pids[@]}" 2> /dev/null || true; [ -n "${WORK:-}" ] || rm -rf "$work"' EXIT
 together() {
-  local port=$((20000 + RANDOM % 20000)) pids=() pid
-  "$artel" coordinator --listen "127.0.0.1:$port" --json "$1" >> "$work/two.jsonl" & pids+=($!)
+  local port=$((20000 + RANDOM % 20000)) pid
+  pids=()
+  : > "$2"
+  "$artel" coordinator --listen "127.0.0.1:$port" --json "$1" > "$2" & pids+=($!)
   for rank in 0 1; do
     NCCL_HOSTID=machine-$rank "$artel" worker --coordinator "http://127.0.0.1:$port" --name "rank-$rank" & pids+=($!)
   done
   if [ -n "${KILL_AT:-}" ]; then
-    until grep -q "\"event\":\"step\",\"step\":$KILL_AT," "$work/two.jsonl"; do kill -0 "${pids[0]}" || break; sleep 0.02; done
+    until grep -q "\"event\":\"step\",\"step\":$KILL_AT," "$2"; do
+      kill -0 "${pids[0]}" 2> /dev/null || { echo "the run ended before step $KILL_AT" >&2; exit 1; }
+      sleep 0.02
+    done
     kill -9 "${pids[2]}"
     begun=$SECONDS
   fi
@@ -39,10 +46,13 @@ together() {
 first=${seeds%% *}
 echo "two workers on one GPU" >&2
 WORKERS=2 spec medquad-two "$work/store-two" 2048 "$first" | sed 's/^save_strategy = .*/save_strategy = "steps"\nsave_steps = 8/' > "$work/two.toml"
-KILL_AT=20 together "$work/two.toml"
+rm -rf "$work/store-two"
+KILL_AT=20 together "$work/two.toml" "$work/killed.jsonl"
 [ $((SECONDS - begun)) -lt 60 ] || { echo "a lost rank was noticed after $((SECONDS - begun)) s" >&2; exit 1; }
 [ "${codes[0]}" -ne 0 ] || { echo "the run ended well though a worker was killed" >&2; exit 1; }
-together "$work/two.toml"
+together "$work/two.toml" "$work/again.jsonl"
+step=$(grep -o '"event":"step","step":[0-9]*' "$work/again.jsonl" | head -n 1 | grep -o '[0-9]*$')
+[ "$step" -ge 9 ] || { echo "run again, it began with step $step and not from a checkpoint" >&2; exit 1; }
 [ "${codes[*]}" = "0 0 0" ] || { echo "run again, it failed" >&2; exit 1; }
 
 reports=()

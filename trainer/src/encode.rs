@@ -14,6 +14,9 @@ use crate::packed::{PackedBatch, SampleKey};
 use crate::parallel::map_ordered;
 use crate::state::with_values;
 
+/// Tokens of a group of texts that one rank's GPU encodes, in as many parts as its memory asks for; in tests so few that there are several.
+const DEVICE_GROUP_TOKENS: usize = if cfg!(test) { 64 } else { 1 << 16 };
+
 /// Texts of one kind (queries or passages) as tokens.
 #[derive(Debug, Clone, Default)]
 pub struct TokenTexts {
@@ -50,9 +53,9 @@ impl Encoding<'_> {
     /// A rank was lost, a vector is not finite, or the work was interrupted.
     pub fn encode(&self, input: &TokenTexts, progress: &(dyn Fn(usize) + Sync)) -> Result<Vec<f32>> {
         let lens: Vec<usize> = input.texts.iter().map(Vec::len).collect();
-        // a GPU's work is one after the other
+        // a GPU's work is one after the other; groups are the same on all ranks, whatever the memory of their GPUs
         let (micro_batch_tokens, threads) = match self.device {
-            Some(device) => (device.micro_batch_tokens(), 1),
+            Some(_) => (DEVICE_GROUP_TOKENS, 1),
             None => (self.micro_batch_tokens, self.threads),
         };
         let groups = pack_texts(&lens, micro_batch_tokens);
@@ -75,6 +78,18 @@ impl Encoding<'_> {
     }
 
     fn encode_group(&self, input: &TokenTexts, group: &[usize], workspace: &mut Workspace) -> Result<Vec<f32>> {
+        let Some(device) = self.device else { return self.encode_batch(input, group, workspace) };
+        // a group's texts stand by length, so its parts come in its order
+        let lens: Vec<usize> = group.iter().map(|&text| input.texts[text].len()).collect();
+        let mut vectors = Vec::new();
+        for part in pack_texts(&lens, device.micro_batch_tokens()) {
+            let texts: Vec<usize> = part.into_iter().map(|index| group[index]).collect();
+            vectors.extend(self.encode_batch(input, &texts, workspace)?);
+        }
+        Ok(vectors)
+    }
+
+    fn encode_batch(&self, input: &TokenTexts, group: &[usize], workspace: &mut Workspace) -> Result<Vec<f32>> {
         let mut batch = PackedBatch::default();
         for &text in group {
             batch.push(SampleKey { sample: text as u64, column: 0 }, &input.texts[text], input.prompt_len);

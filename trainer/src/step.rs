@@ -19,7 +19,7 @@ use crate::collective::Collective;
 use crate::encoder::{Encoder, Slot, Workspaces};
 use crate::error::{Error, Result};
 use crate::gathered::Gathered;
-use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu, Next, Peers};
+use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu, Next, Others, Peers};
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
 use crate::loss::{BatchLoss, LossMemory, LossSpec};
@@ -287,19 +287,23 @@ impl Trainer {
             true => Ok(()),
             false => collective.check().inspect(|()| looked.set(Instant::now())),
         };
-        let mut step = || {
-            device.begin(table, batches, &interrupt)?;
-            // while the GPUs compute
+        let leave = Cell::new(false);
+        let agree = || {
             let flags = collective.all_gather(&[u8::from(interrupt.is_leaving())])?;
-            let leave = flags.iter().any(|flag| flag.first().is_some_and(|flag| *flag != 0));
-            Ok::<_, Error>((device.finish(batches, learning_rate, &alive, next)?, leave))
+            leave.set(flags.iter().any(|flag| flag.first().is_some_and(|flag| *flag != 0)));
+            Ok(())
         };
-        let (outcome, leave) = step().inspect_err(|_| {
-            // the others must not wait for a rank that has given up
+        let others = Others { alive: &alive, agree: &agree };
+        let begun = device.begin(table, batches, &interrupt);
+        let outcome = begun.and_then(|()| device.finish(batches, learning_rate, others, next));
+        let outcome = outcome.inspect_err(|_| {
+            // the others must not wait for a rank that has given up, nor this one for them
             if collective.world_size() > 1 {
                 collective.abort();
+                device.abort();
             }
         })?;
+        let leave = leave.get();
         self.state.step = device.optimizer.step;
         self.moved_on = true;
         Ok(StepOutcome { loss: outcome.loss, grad_norm: outcome.grad_norm, kept: (0, 0), leave })

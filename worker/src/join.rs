@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artel_common::checkpoint::History;
@@ -17,7 +18,7 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
-use artel_trainer::gpu;
+use artel_trainer::gpu::{self, DeviceTrainer};
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::optim::AdamW;
@@ -79,7 +80,12 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     if spec.workers.device == DeviceKind::Cuda {
         let gpu = Arc::new(gpu::open(session.compute.gpu)?);
         let peers = gpu::join(&gpu, &**trainer.collective(), Arc::new(end_process))?;
-        trainer = trainer.on_gpu(gpu, peers)?.with_micro_batch_tokens(session.fitting_tokens);
+        if peers.is_some() {
+            THREADS_LEFT.store(true, Ordering::SeqCst);
+        }
+        let limit =
+            spec.workers.memory_limit.map_or(usize::MAX, |limit| DeviceTrainer::tokens_in(limit as usize, trainer.encoder()));
+        trainer = trainer.on_gpu(gpu, peers)?.with_micro_batch_tokens(limit);
     }
     let plan = plan(&trainer, threads, activations);
     let rank = task.rank as usize;
@@ -97,10 +103,26 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     ))
 }
 
+/// Whether a library has begun threads that may still live.
+static THREADS_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Ends this process at once where threads of NCCL may still live: an orderly end takes from under them what they use, and they end it with a fault.
+pub fn end_where_threads_live(code: u8) {
+    if THREADS_LEFT.load(Ordering::SeqCst) {
+        end_at_once(code);
+    }
+}
+
+/// Ends the process without its libraries' leave.
+fn end_at_once(code: u8) -> ! {
+    // SAFETY: nothing of this process runs afterwards.
+    unsafe { libc::_exit(code.into()) }
+}
+
 /// The end of a worker whose GPU cannot be used any more: its supervisor starts another.
 fn end_process(why: &str) {
     tracing::error!("{why}; this worker ends, since what hangs cannot be taken back");
-    std::process::exit(Exit::WorkerLost.code().into());
+    end_at_once(Exit::WorkerLost.code());
 }
 
 /// What the worker computes with, for people.
@@ -138,7 +160,7 @@ fn state(session: &Session, task: &v1::JoinWorld, folder: &ModelFolder, report: 
         _ => e.into(),
     })?;
     let path = artel_trainer::kernels::kernel_path();
-    if manifest.kernel_path != path {
+    if manifest.kernel_path != path && session.spec.workers.device == DeviceKind::Cpu {
         report(Report::Warning(v1::Warning {
             message: format!(
                 "the checkpoint was computed with {} kernels and the run goes on with {path}: its weights may differ in their last bits from those of an undisturbed run",

@@ -15,3 +15,4 @@ mod training;
 pub use artel_common::exit::RunError;
 pub use client::{WorkerOptions, run};
 pub use export::export_checkpoint;
+pub use join::end_where_threads_live;

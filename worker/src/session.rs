@@ -100,8 +100,6 @@ pub(crate) struct Session {
     tokenizer: Option<Arc<Tokenizer>>,
     dataset: Option<Arc<DatasetManifest>>,
     world: Option<World>,
-    /// Tokens that a GPU was found to hold at once.
-    pub fitting_tokens: usize,
 }
 
 /// What the run is made of, in the store.
@@ -150,7 +148,6 @@ impl Session {
             tokenizer: None,
             dataset: None,
             world: None,
-            fitting_tokens: usize::MAX,
         }
     }
 
@@ -163,9 +160,7 @@ impl Session {
             }
             Kind::JoinWorld(join) => {
                 self.inputs = Some(Inputs::new(join.inputs.clone())?);
-                if let Some(device) = self.world.take().as_ref().and_then(|world| world.trainer.device()) {
-                    self.fitting_tokens = device.micro_batch_tokens();
-                }
+                self.world = None;
                 let (world, joined) = join::join(self, &join, report)?;
                 self.world = Some(world);
                 Ok(Outcome::Joined(joined))

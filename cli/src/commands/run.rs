@@ -46,12 +46,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// The report, and the store that it lies in.
 fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> {
     let mut loaded = args.spec.load(args.workers)?;
-    let gpus = gpu::count();
+    let on_gpus = loaded.spec.workers.device == DeviceKind::Cuda;
+    let gpus = if on_gpus { gpu::count() } else { 0 };
     if loaded.spec.workers.every_gpu && args.workers.is_none() && gpus > 1 {
         loaded.spec.override_workers(gpus)?;
     }
-    let WorkersSection { count, device, .. } = loaded.spec.workers;
-    if device == DeviceKind::Cuda && gpus > 0 && count > gpus {
+    let count = loaded.spec.workers.count;
+    if gpus > 0 && count > gpus {
         let why = format!(
             "{count} workers want a GPU each and this machine has {gpus}; take --workers {gpus}, or start a coordinator and workers on several machines (artel coordinator, artel worker)"
         );

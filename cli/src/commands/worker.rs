@@ -15,7 +15,7 @@ pub struct Args {
     /// The coordinator's address: http://HOST:PORT
     #[arg(long, value_name = "URL")]
     coordinator: String,
-    /// Threads to compute with; all cores where nothing is said
+    /// Threads to compute with, shared out over the GPUs; the cores where nothing is said
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
     /// Address at which the other workers reach this one
@@ -63,8 +63,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         [] => Err(Failure::usage("--devices all: this machine shows no GPU to this build; see `artel doctor --gpu`")),
         [gpu] => work(args, gpu),
         _ => {
-            let cores = args.threads.unwrap_or_else(super::cores);
-            let threads = (cores / gpus.len()).max(1);
+            let threads = args.threads.map(|threads| (threads / gpus.len()).max(1));
             let outcome = super::small_runtime()?.block_on(node::each_gpu(&gpus, |gpu| arguments(&args, gpu, threads)));
             outcome.map_err(Failure::or_run_again)
         }
@@ -72,15 +71,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// The command line of one of several workers.
-fn arguments(args: &Args, gpu: usize, threads: usize) -> Vec<String> {
+fn arguments(args: &Args, gpu: usize, threads: Option<usize>) -> Vec<String> {
     let name = args.name.as_ref().map_or_else(|| format!("gpu-{gpu}"), |name| format!("{name}-gpu-{gpu}"));
     let mut words = vec!["worker".to_owned(), "--supervised".to_owned()];
-    let (gpu, threads, bind) = (gpu.to_string(), threads.to_string(), args.bind.to_string());
-    for (key, value) in
-        [("--coordinator", &args.coordinator), ("--devices", &gpu), ("--threads", &threads), ("--bind", &bind), ("--name", &name)]
-    {
+    let (gpu, bind) = (gpu.to_string(), args.bind.to_string());
+    for (key, value) in [("--coordinator", &args.coordinator), ("--devices", &gpu), ("--bind", &bind), ("--name", &name)] {
         words.extend([key.to_owned(), value.clone()]);
     }
+    words.extend(threads.into_iter().flat_map(|threads| ["--threads".to_owned(), threads.to_string()]));
     words.extend(args.allow_insecure.then(|| "--allow-insecure".to_owned()));
     words
 }

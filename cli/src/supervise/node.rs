@@ -10,11 +10,11 @@ use tokio::process::{Child, Command};
 use super::child::die_with_parent;
 use crate::failure::Failure;
 use crate::output;
-use crate::signals::{Asked, Signals};
+use crate::signals::{Asked, LOSES_STEPS, Signals};
 
 /// How often the workers are looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the others have to leave, once one has ended in failure.
+/// How long workers have to leave, once they are told to.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A worker's process.
@@ -41,21 +41,17 @@ pub async fn each_gpu(gpus: &[usize], arguments: impl Fn(usize) -> Vec<String>) 
         }
     }
     let mut ticks = tokio::time::interval(TICK);
-    let (mut first, mut asked, mut deadline) = (None, None, None::<Instant>);
+    // the first failure, the first signal, when those that are told to leave are to have left
+    let (mut failed, mut asked, mut deadline) = (None, None::<Asked>, None::<Instant>);
     loop {
-        tokio::select! {
-            by = signals.next() => {
-                let signal = if asked.is_some() { Signal::KILL } else { Signal::TERM };
-                asked = asked.or(Some(by));
-                workers.iter().for_each(|worker| worker.signal(signal));
-            }
-            _ = ticks.tick() => {}
-        }
+        let signalled = tokio::select! {
+            by = signals.next() => Some(by),
+            _ = ticks.tick() => None,
+        };
         for worker in &mut workers {
             let Some(exit) = worker.look()? else { continue };
-            if exit != Exit::Done && first.is_none() {
-                first = Some(exit);
-                deadline = Some(Instant::now() + PATIENCE);
+            if exit != Exit::Done && failed.is_none() {
+                failed = Some(exit);
                 if asked.is_none() {
                     output::talk(&format!(
                         "the worker of GPU {} ended with exit code {}; the others leave",
@@ -65,14 +61,28 @@ pub async fn each_gpu(gpus: &[usize], arguments: impl Fn(usize) -> Vec<String>) 
                 }
             }
         }
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            workers.iter().for_each(|worker| worker.signal(Signal::KILL));
-        } else if first.is_some() && asked.is_none() {
-            asked = Some(Asked::Terminate);
-            workers.iter().for_each(|worker| worker.signal(Signal::TERM));
-        }
         if workers.iter().all(|worker| worker.ended.is_some()) {
-            return first.map_or(Ok(()), |exit| Err(Failure { message: None, exit }));
+            return match failed {
+                None => Ok(()),
+                // each has said its own; this process says how to go on
+                Some(Exit::Preempted) => Err(Failure::new(Exit::Preempted, "the workers have left")),
+                Some(exit) => Err(Failure { message: None, exit }),
+            };
+        }
+        if let Some(by) = signalled {
+            if asked.is_some() {
+                workers.iter().for_each(|worker| worker.signal(Signal::KILL));
+                return Err(Failure::new(by.exit_at_once(), format!("left at once: {LOSES_STEPS}")));
+            }
+            asked = Some(by);
+        }
+        match deadline {
+            None if asked.is_some() || failed.is_some() => {
+                deadline = Some(Instant::now() + PATIENCE);
+                workers.iter().for_each(|worker| worker.signal(Signal::TERM));
+            }
+            Some(deadline) if Instant::now() > deadline => workers.iter().for_each(|worker| worker.signal(Signal::KILL)),
+            _ => {}
         }
     }
 }

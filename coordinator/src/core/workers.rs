@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use artel_common::event::Event;
 use artel_common::exit::Exit;
+use artel_common::spec::DeviceKind;
 use artel_proto::convert::failure_exit;
 use artel_proto::v1;
 
@@ -24,7 +25,9 @@ impl Core {
         if self.workers.len() >= self.spec.workers.count {
             return Err(format!("the run has all its {} workers; raise [workers] count to use more", self.spec.workers.count));
         }
+        // on GPUs the CPU's path changes nothing
         if let Some(first) = self.workers.first()
+            && self.spec.workers.device == DeviceKind::Cpu
             && first.facts.kernel_path != worker.kernel_path
         {
             return Err(format!(

@@ -17,7 +17,7 @@ use std::time::Instant;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
 use artel_trainer::gpu::profile::{Profile, Times};
-use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Next, Optimizer};
+use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Next, Optimizer, Others};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::config::BertConfig;
@@ -151,7 +151,7 @@ fn train(settings: &Settings) -> Result<Value> {
         }
         let begun = Instant::now();
         trainer.begin(&table, &[&rows], &Interrupt::default())?;
-        loss = trainer.finish(&[&rows], 2e-5, &|| Ok(()), Some(Next { table: &table, rows: &next }))?.loss;
+        loss = trainer.finish(&[&rows], 2e-5, Others::NONE, Some(Next { table: &table, rows: &next }))?.loss;
         if step >= warmup {
             took.push(begun.elapsed().as_secs_f64());
             let lens = || rows.iter().flat_map(|&row| pairs[row as usize]);

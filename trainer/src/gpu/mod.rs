@@ -30,7 +30,7 @@ pub use loss::DeviceLoss;
 pub(crate) use ops::OnGpu;
 pub use optimizer::{Optimizer, Outcome};
 pub use peers::{Peers, join};
-pub use trainer::{DeviceSettings, DeviceTrainer, Next};
+pub use trainer::{DeviceSettings, DeviceTrainer, Next, Others};
 pub use weights::Weights;
 
 use std::collections::HashMap;

@@ -87,6 +87,20 @@ struct Ahead {
     micros: Vec<HostMicro>,
 }
 
+/// What a rank does with the others beside exchanges of GPUs.
+#[derive(Clone, Copy)]
+pub struct Others<'a> {
+    /// Whether they are there.
+    pub alive: &'a dyn Fn() -> Result<()>,
+    /// Tells them that this rank's sums have come to their end, and waits until theirs have.
+    pub agree: &'a dyn Fn() -> Result<()>,
+}
+
+impl Others<'_> {
+    /// There are none.
+    pub const NONE: Self = Self { alive: &|| Ok(()), agree: &|| Ok(()) };
+}
+
 /// The batch that comes next.
 #[derive(Debug, Clone, Copy)]
 pub struct Next<'a> {
@@ -119,22 +133,18 @@ impl DeviceTrainer {
     /// Theirs.
     pub fn step(&mut self, table: &TokenTable, batches: &[&[u32]], learning_rate: f64, interrupt: &Interrupt) -> Result<Outcome> {
         self.begin(table, batches, interrupt)?;
-        self.finish(batches, learning_rate, &|| Ok(()), None)
+        self.finish(batches, learning_rate, Others::NONE, None)
     }
 
     /// Begins the mean gradient of `batches` (rows of `table`) over all ranks; nothing has changed yet. Where memory does not suffice, half as many tokens go through the
-    /// device at once from then on.
+    /// device at once from then on; not in a world, where other ranks may be further.
     ///
     /// # Errors
-    /// The work is to end, a rank was lost, or the device refused something. In a world memory that does not suffice is an error too, since others may be
-    /// further: the next world goes on with less.
+    /// The work is to end, a rank was lost, memory does not suffice, or the device refused something.
     pub fn begin(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
         while let Err(error) = self.gradient(table, batches, interrupt) {
             // what is under way uses memory that is about to be freed
-            self.exchange(|peers| {
-                peers.abort();
-                Ok(())
-            })?;
+            self.abort();
             if !is_out_of_memory(&error) || self.settings.micro_batch_tokens <= LEAST_TOKENS {
                 return Err(error);
             }
@@ -151,8 +161,7 @@ impl DeviceTrainer {
         Ok(())
     }
 
-    /// Applies what was begun, at this learning rate, on every rank alike. `alive` tells whether the other ranks are there; while the device works the next batch is
-    /// cut.
+    /// Applies what was begun, at this learning rate, on every rank or on none; while the device works the next batch is cut.
     ///
     /// # Errors
     /// A loss or gradient is not finite, a rank was lost, or the device failed; the state is then what it was before.
@@ -160,15 +169,16 @@ impl DeviceTrainer {
         &mut self,
         batches: &[&[u32]],
         learning_rate: f64,
-        alive: &dyn Fn() -> Result<()>,
+        others: Others<'_>,
         next: Option<Next<'_>>,
     ) -> Result<Outcome> {
-        // before anything is changed: a sum may be half one
-        self.exchange(|peers| peers.wait(alive))?;
+        self.ahead = next.map(|next| self.cut_ahead(next)).transpose()?;
+        // before anything is changed: a sum may be half one, here or on another rank
+        self.exchange(|peers| peers.wait(others.alive))?;
+        (others.agree)()?;
         let share = 1.0 / batches.len().max(1) as f64;
         let DeviceSettings { adamw, max_grad_norm, .. } = &self.settings;
         self.optimizer.begin_update(&self.gpu, adamw, learning_rate, share, *max_grad_norm)?;
-        self.ahead = next.map(|next| self.cut_ahead(next)).transpose()?;
         let outcome = self.optimizer.finish_update(share)?;
         if !(outcome.loss.is_finite() && outcome.grad_norm.is_finite()) {
             return Err(Error::NotFinite(format!(
@@ -254,6 +264,13 @@ impl DeviceTrainer {
         let (hidden, attention) = self.settings.dropout;
         let key = DropoutKey { seed: self.settings.seed, step: self.optimizer.step };
         (hidden > 0.0 || attention > 0.0).then_some(Dropout { key, hidden: hidden as f32, attention: attention as f32 })
+    }
+
+    /// Ends exchanges that are under way, and makes further ones fail: this rank or another has given up.
+    pub fn abort(&self) {
+        if let Some(peers) = &self.peers {
+            peers.lock().expect("no thread panics with it").abort();
+        }
     }
 
     /// Which rank of how many this is.

@@ -100,7 +100,8 @@ fn train(world_size: usize, batches: &[&[u32]], tokens: usize, before: impl Fn(u
         let settings = StepSettings { micro_batch_tokens: tokens, ..on_cpu(settings) };
         let state = TrainState::new(params).unwrap();
         let trainer = Trainer::new(Arc::new(encoder), settings, collective, state).unwrap();
-        let mut trainer = trainer.on_gpu(Arc::new(emulated::gpu()), peers).unwrap().with_micro_batch_tokens(tokens);
+        // ranks may have unlike memory
+        let mut trainer = trainer.on_gpu(Arc::new(emulated::gpu()), peers).unwrap().with_micro_batch_tokens(tokens + 37 * rank);
         let mut steps = Vec::new();
         for step in 0..2 {
             before(step, &trainer);
@@ -170,4 +171,33 @@ fn ranks_leave_together() {
     for (steps, _) in &cut {
         assert!(matches!(steps[1].as_ref().unwrap_err(), crate::Error::Collective(_)), "{:?}", steps[1]);
     }
+}
+
+/// Goal: ranks with unlike memory encode as one GPU does, every text's vector in its place. Method: worlds of one and three whose micro-batches differ.
+#[test]
+fn ranks_encode_as_one() {
+    let table = table(ROWS);
+    let texts = TokenTexts { texts: (0..ROWS as usize).map(|row| table.text(row, 1).to_vec()).collect(), prompt_len: 0 };
+    let encode = |world_size| {
+        let found = Mutex::new(Vec::new());
+        train(world_size, &[&[0, 1]], 40, |step, trainer| {
+            let encoding = Encoding {
+                encoder: trainer.encoder(),
+                params: &trainer.state.params,
+                collective: &**trainer.collective(),
+                threads: 1,
+                micro_batch_tokens: 64,
+                workspaces: &Workspaces::default(),
+                interrupt: trainer.interrupt(),
+                device: trainer.device(),
+            };
+            if step == 0 {
+                found.lock().unwrap().push(encoding.encode(&texts, &|_| {}).unwrap());
+            }
+        });
+        found.into_inner().unwrap()
+    };
+    let alone = encode(1).remove(0);
+    let ranks = encode(3);
+    assert!(ranks.len() == 3 && ranks.iter().all(|vectors| *vectors == alone));
 }
