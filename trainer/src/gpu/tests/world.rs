@@ -192,7 +192,9 @@ fn ranks_encode_as_one() {
                 device: trainer.device(),
             };
             if step == 0 {
-                found.lock().unwrap().push(encoding.encode(&texts, &|_| {}).unwrap());
+                // before the lock: ranks wait for one another
+                let vectors = encoding.encode(&texts, &|_| {}).unwrap();
+                found.lock().unwrap().push(vectors);
             }
         });
         found.into_inner().unwrap()
