@@ -8,6 +8,7 @@ use artel_common::exit::Exit;
 use artel_trainer::collective::Solo;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
+use artel_trainer::gpu::{self, DeviceEncoder};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::model::folder::ModelFolder;
 use artel_trainer::model::tokenizer::{Prompt, Tokenizer};
@@ -45,6 +46,17 @@ pub struct Embedder {
     tokenizer: Arc<Tokenizer>,
     threads: usize,
     workspaces: Workspaces,
+    /// The GPU that computes, if it is not the CPU.
+    device: Option<DeviceEncoder>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// The CPU, in f32
+    Cpu,
+    /// An NVIDIA GPU, in bf16
+    Cuda,
 }
 
 /// What turns texts of one kind into tokens.
@@ -62,11 +74,11 @@ struct TokenBlock {
 }
 
 impl Embedder {
-    /// Reads a model folder; `max_seq_length` counts in tokens, the folder's own where it is not said.
+    /// Reads a model folder; `max_seq_length` counts in tokens, the folder's own where it is not said. A GPU is the first of those that CUDA_VISIBLE_DEVICES leaves.
     ///
     /// # Errors
-    /// The folder is not one of a model that Artel computes, or its weights are damaged.
-    pub fn open(path: &Path, max_seq_length: Option<usize>, threads: usize) -> Result<Self, Failure> {
+    /// The folder is not one of a model that Artel computes, its weights are damaged, or there is no such device.
+    pub fn open(path: &Path, max_seq_length: Option<usize>, threads: usize, device: Device) -> Result<Self, Failure> {
         let folder = ModelFolder::open(path)?;
         for warning in &folder.warnings {
             output::talk(&format!("warning: {warning}"));
@@ -74,7 +86,11 @@ impl Embedder {
         let tokenizer = Arc::new(folder.tokenizer(max_seq_length.unwrap_or(folder.max_seq_length))?);
         let encoder = Encoder::new(folder.config.clone(), folder.pooling, folder.layout.clone())?;
         let params = state::tensor(folder.load_params()?)?;
-        Ok(Self { folder, encoder, params, tokenizer, threads, workspaces: Workspaces::default() })
+        let device = match device {
+            Device::Cpu => None,
+            Device::Cuda => Some(DeviceEncoder::new(gpu::open(0)?, encoder.clone(), &params)?),
+        };
+        Ok(Self { folder, encoder, params, tokenizer, threads, workspaces: Workspaces::default(), device })
     }
 
     /// Width of the embeddings.
@@ -147,7 +163,7 @@ impl Embedder {
             micro_batch_tokens: MICRO_BATCH_TOKENS,
             workspaces: &self.workspaces,
             interrupt,
-            device: None,
+            device: self.device.as_ref().map(|device| device as _),
         };
         Ok(encoding.encode(tokens, progress)?)
     }

@@ -8,7 +8,7 @@ use crate::collective::Collective;
 use crate::cut::pack_texts;
 use crate::encoder::{Encoder, Workspace, Workspaces};
 use crate::error::{Error, Result};
-use crate::gpu::DeviceTrainer;
+use crate::gpu::EncodeOnDevice;
 use crate::interrupt::Interrupt;
 use crate::packed::{PackedBatch, SampleKey};
 use crate::parallel::map_ordered;
@@ -43,7 +43,7 @@ pub struct Encoding<'a> {
     /// What may end it early.
     pub interrupt: &'a Interrupt,
     /// The GPU that computes, by its own parameters, if it is not the CPU; its memory cuts the micro-batches.
-    pub device: Option<&'a DeviceTrainer>,
+    pub device: Option<&'a dyn EncodeOnDevice>,
 }
 
 impl Encoding<'_> {

@@ -18,7 +18,7 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
-use artel_trainer::gpu::{self, DeviceTrainer};
+use artel_trainer::gpu::{self, DeviceTrainer, EncodeOnDevice as _};
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::optim::AdamW;

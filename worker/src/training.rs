@@ -125,7 +125,7 @@ pub(crate) fn evaluate(world: &mut World, report: &Reporter) -> TaskResult<v1::E
         micro_batch_tokens: trainer.settings().micro_batch_tokens,
         workspaces: &Workspaces::default(),
         interrupt: trainer.interrupt(),
-        device: trainer.device(),
+        device: trainer.device().map(|device| device as _),
     };
     let total = (world.queries.texts.len() + world.corpus.texts.len()) as u64;
     let ranks = collective.world_size();

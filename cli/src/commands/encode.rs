@@ -11,7 +11,7 @@ use artel_trainer::interrupt::Interrupt;
 
 use super::spec::at_least_one;
 use crate::blocks::{Blocks, LIMITS};
-use crate::embed::{Embedder, Kind};
+use crate::embed::{Device, Embedder, Kind};
 use crate::failure::Failure;
 use crate::npy;
 use crate::signals::stop_switch;
@@ -35,6 +35,9 @@ pub struct Args {
     /// Longest text in tokens; the model's own where nothing is said
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_seq_length: Option<usize>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
     /// Threads; all cores where nothing is said
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -64,7 +67,7 @@ fn encode(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let (file, name) = open(&args.input)?;
     // what is no plain file has no size to go by
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-    let embedder = Embedder::open(&args.model, args.max_seq_length, args.threads.unwrap_or_else(super::cores))?;
+    let embedder = Embedder::open(&args.model, args.max_seq_length, args.threads.unwrap_or_else(super::cores), args.device)?;
     let mut writer = npy::Writer::create(&args.output, embedder.dim())?;
     let counter = Counter::of_stream("encode", "texts", size);
     let blocks = Blocks::new(BufReader::with_capacity(READ_AT_ONCE, file), name, LIMITS);

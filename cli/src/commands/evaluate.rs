@@ -7,7 +7,7 @@ use artel_trainer::collective::Solo;
 use artel_trainer::evaluate::{EvalTexts, Vectors, measure};
 
 use super::spec::at_least_one;
-use crate::embed::{Embedder, Kind};
+use crate::embed::{Device, Embedder, Kind};
 use crate::failure::Failure;
 use crate::pairs::read_texts;
 use crate::{npy, output, table};
@@ -36,6 +36,9 @@ pub struct Args {
     /// Longest text in tokens; the model's own where nothing is said
     #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "query_vectors")]
     max_seq_length: Option<usize>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Device::Cpu, conflicts_with = "query_vectors")]
+    device: Device,
     /// Threads; all cores where nothing is said
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -57,7 +60,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (texts, num_lines) = read_texts(&args.pairs, args.corpus.as_deref())?;
     let given = match (&args.model, &args.query_vectors, &args.corpus_vectors) {
         (None, Some(queries), Some(corpus)) => from_files(&texts, num_lines, queries, corpus)?,
-        (Some(model), _, _) => encoded(&texts, &Embedder::open(model, args.max_seq_length, threads)?)?,
+        (Some(model), _, _) => encoded(&texts, &Embedder::open(model, args.max_seq_length, threads, args.device)?)?,
         _ => return Err(Failure::usage("give --model, or --query-vectors and --corpus-vectors")),
     };
     let dims = if args.dims.is_empty() { vec![given.hidden] } else { args.dims.clone() };

@@ -13,7 +13,7 @@ fn texts(count: usize) -> Vec<String> {
 fn embedder(threads: usize) -> Embedder {
     let folder = tempfile::tempdir().expect("a temporary folder");
     toy::make(&texts(100), 7, folder.path()).expect("a toy model");
-    Embedder::open(folder.path(), None, threads).expect("the toy model")
+    Embedder::open(folder.path(), None, threads, Device::Cpu).expect("the toy model")
 }
 
 /// The vectors of a file, block by block.

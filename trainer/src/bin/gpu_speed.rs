@@ -17,7 +17,7 @@ use std::time::Instant;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
 use artel_trainer::gpu::profile::{Profile, Times};
-use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Next, Optimizer, Others};
+use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, EncodeOnDevice as _, Gpu, Next, Optimizer, Others};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::config::BertConfig;

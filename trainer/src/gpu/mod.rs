@@ -11,10 +11,12 @@ pub mod check;
 pub mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
+mod encoder;
 pub mod forecast;
 pub mod kernels;
 mod launch;
 mod loss;
+mod micro;
 mod ops;
 mod optimizer;
 mod peers;
@@ -25,6 +27,7 @@ mod trainer;
 mod weights;
 
 pub use batch::DeviceBatch;
+pub use encoder::{DeviceEncoder, EncodeOnDevice};
 pub use launch::{Launch, Matrix, Product, Repeats, Width};
 pub use loss::DeviceLoss;
 pub(crate) use ops::OnGpu;

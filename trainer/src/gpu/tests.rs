@@ -153,7 +153,7 @@ fn a_trainer_on_a_gpu() {
     assert_eq!(second.state.params_digest().unwrap(), whole.state.params_digest().unwrap());
 
     let texts = TokenTexts { texts: (0..ROWS as usize).map(|row| table.text(row, 1).to_vec()).collect(), prompt_len: 0 };
-    let encode = |device| {
+    let encode = |device: Option<&dyn EncodeOnDevice>| {
         let encoding = Encoding {
             encoder: whole.encoder(),
             params: &whole.state.params,
@@ -166,7 +166,12 @@ fn a_trainer_on_a_gpu() {
         };
         encoding.encode(&texts, &|_| {}).unwrap().iter().map(|x| f64::from(*x)).collect::<Vec<_>>()
     };
-    let (found, expected) = (encode(whole.device()), encode(None));
+    // by the trainer, and by its parameters alone
+    let (encoder, _, _) = small_run(0.0).unwrap();
+    let alone = DeviceEncoder::new(emulated::gpu(), encoder, &whole.state.params).unwrap();
+    assert!(alone.micro_batch_tokens() > 0);
+    let (found, expected) = (encode(Some(&alone)), encode(None));
+    assert_eq!(encode(whole.device().map(|device| device as _)), found);
     for (found, expected) in found.chunks_exact(64).zip(expected.chunks_exact(64)) {
         assert!(cosine(found, expected) > 0.999);
     }

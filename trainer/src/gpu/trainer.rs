@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use candle_core::{DType, Tensor};
 
 use super::address::element;
-use super::batch::HostBatch;
-use super::{DeviceBatch, DeviceLoss, Gpu, Optimizer, Outcome, Peers, Place, ops};
+use super::micro::{CutBatch, Micro};
+use super::{DeviceLoss, EncodeOnDevice, Gpu, Optimizer, Outcome, Peers, Place, ops};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::encoder::{Activations, Encoder, Pass, Workspace};
 use crate::interrupt::Interrupt;
 use crate::loss::LossSpec;
 use crate::nccl::Seat;
 use crate::optim::AdamW;
-use crate::packed::{PackedBatch, SampleKey};
+use crate::packed::PackedBatch;
 use crate::state::TrainState;
 use crate::tokens::TokenTable;
 use crate::{Error, Result};
@@ -59,32 +59,10 @@ pub struct DeviceTrainer {
     encoder: Arc<Encoder>,
     settings: DeviceSettings,
     workspace: Workspace,
-    ahead: Option<Ahead>,
+    /// The batch that comes next, cut while the device was busy.
+    ahead: Option<CutBatch>,
     /// Parameters, moments, gradient.
     pub optimizer: Optimizer,
-}
-
-/// A micro-batch: which texts, and they packed.
-#[derive(Debug)]
-struct HostMicro {
-    texts: Range<usize>,
-    packed: PackedBatch,
-    values: HostBatch,
-}
-
-/// The same on the device.
-struct Micro {
-    texts: Range<usize>,
-    packed: PackedBatch,
-    on_device: DeviceBatch,
-}
-
-/// A batch that was cut while the device was busy with the one before.
-#[derive(Debug)]
-struct Ahead {
-    rows: Vec<u32>,
-    micro_batch_tokens: usize,
-    micros: Vec<HostMicro>,
 }
 
 /// What a rank does with the others beside exchanges of GPUs.
@@ -172,7 +150,10 @@ impl DeviceTrainer {
         others: Others<'_>,
         next: Option<Next<'_>>,
     ) -> Result<Outcome> {
-        self.ahead = next.map(|next| self.cut_ahead(next)).transpose()?;
+        let tokens = self.settings.micro_batch_tokens;
+        let own = |next: &Next<'_>| own_rows(next.rows.len(), self.seat());
+        let cut = next.map(|next| CutBatch::of(&self.encoder, next.table, &next.rows[own(&next)], tokens));
+        self.ahead = cut.transpose()?;
         // before anything is changed: a sum may be half one, here or on another rank
         self.exchange(|peers| peers.wait(others.alive))?;
         (others.agree)()?;
@@ -192,22 +173,6 @@ impl DeviceTrainer {
         Ok(outcome)
     }
 
-    /// The embeddings of a batch, f32 [S, h], by the parameters as they are.
-    ///
-    /// # Errors
-    /// The batch does not suit the model, or the device refused something.
-    pub fn encode(&self, batch: &PackedBatch, workspace: &mut Workspace) -> Result<Vec<f32>> {
-        if batch.num_sequences() == 0 {
-            return Ok(Vec::new());
-        }
-        let on_device = DeviceBatch::new(&self.gpu, batch, self.encoder.config(), self.encoder.pooling())?;
-        let place = Place { gpu: &self.gpu, batch: &on_device, weights: &self.optimizer.weights, keep_masks: false };
-        let pass = self.encoder.pass(&self.optimizer.params, batch, None)?.on(place);
-        let acts = pass.room(false, workspace)?;
-        pass.forward(&acts, workspace)?;
-        Ok(acts.embeddings.flatten_all()?.to_vec1()?)
-    }
-
     /// What it runs on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
@@ -217,11 +182,6 @@ impl DeviceTrainer {
     pub fn with_micro_batch_tokens(mut self, tokens: usize) -> Self {
         self.settings.micro_batch_tokens = self.settings.micro_batch_tokens.min(tokens);
         self
-    }
-
-    /// Tokens that go through the device at once.
-    pub fn micro_batch_tokens(&self) -> usize {
-        self.settings.micro_batch_tokens
     }
 
     /// Frees what is kept from update to update; the next one makes it anew.
@@ -299,11 +259,7 @@ impl DeviceTrainer {
     /// Adds a batch's loss and gradient; with the last one, the parts of the gradient are summed over the ranks as they are done.
     fn add_batch(&mut self, table: &TokenTable, rows: &[u32], last: bool, interrupt: &Interrupt) -> Result<()> {
         let own = own_rows(rows.len(), self.seat());
-        let micros = self.cut(table, &rows[own.clone()])?;
-        let on_device = |micro: HostMicro| {
-            Ok::<_, Error>(Micro { texts: micro.texts, on_device: micro.values.on(&self.gpu)?, packed: micro.packed })
-        };
-        let micros = micros.into_iter().map(on_device).collect::<Result<Vec<_>>>()?;
+        let micros = self.micros(table, &rows[own.clone()])?;
         let dropout = self.dropout();
         let (h, num_texts) = (self.encoder.config().hidden_size, own.len() * table.num_columns());
         let embeddings = Tensor::zeros((num_texts.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, num_texts)?;
@@ -349,42 +305,14 @@ impl DeviceTrainer {
         })
     }
 
-    /// Cuts this rank's rows of the batch that comes next.
-    fn cut_ahead(&self, next: Next<'_>) -> Result<Ahead> {
-        let rows = next.rows[own_rows(next.rows.len(), self.seat())].to_vec();
-        let micros = self.cut_anew(next.table, &rows)?;
-        Ok(Ahead { rows, micro_batch_tokens: self.settings.micro_batch_tokens, micros })
-    }
-
-    /// The texts of these rows in micro-batches, cut by now or before.
-    fn cut(&mut self, table: &TokenTable, rows: &[u32]) -> Result<Vec<HostMicro>> {
-        let fits = |ahead: &Ahead| ahead.rows == rows && ahead.micro_batch_tokens == self.settings.micro_batch_tokens;
-        match self.ahead.take().filter(fits) {
-            Some(ahead) => Ok(ahead.micros),
-            None => self.cut_anew(table, rows),
-        }
-    }
-
-    fn cut_anew(&self, table: &TokenTable, rows: &[u32]) -> Result<Vec<HostMicro>> {
-        let (mut micros, mut packed, mut first) = (Vec::new(), PackedBatch::new(), 0);
-        let finish = |packed: PackedBatch, texts: Range<usize>| {
-            let values = HostBatch::of(&packed, self.encoder.config(), self.encoder.pooling())?;
-            Ok::<_, Error>(HostMicro { texts, packed, values })
+    /// The texts of these rows in micro-batches on the device, cut by now or before.
+    fn micros(&mut self, table: &TokenTable, rows: &[u32]) -> Result<Vec<Micro>> {
+        let (ahead, tokens) = (self.ahead.take().filter(|ahead| ahead.rows() == rows), self.settings.micro_batch_tokens);
+        let cut = match ahead.filter(|ahead| ahead.micro_batch_tokens() == tokens) {
+            Some(ahead) => ahead,
+            None => CutBatch::of(&self.encoder, table, rows, tokens)?,
         };
-        let texts = (0..table.num_columns()).flat_map(|column| rows.iter().map(move |&row| (row, column)));
-        for (index, (row, column)) in texts.enumerate() {
-            let ids = table.text(row as usize, column);
-            if packed.num_tokens() > 0 && packed.num_tokens() + ids.len() > self.settings.micro_batch_tokens {
-                micros.push(finish(std::mem::replace(&mut packed, PackedBatch::new()), first..index)?);
-                first = index;
-            }
-            packed.push(SampleKey { sample: u64::from(row), column: column as u32 }, ids, table.prompt_len(column));
-        }
-        if packed.num_sequences() > 0 {
-            let end = first + packed.num_sequences();
-            micros.push(finish(packed, first..end)?);
-        }
-        Ok(micros)
+        cut.on(&self.gpu)
     }
 
     fn forward(&mut self, micro: &Micro, dropout: Option<&Dropout>, keep: bool) -> Result<Activations> {
@@ -452,6 +380,16 @@ impl DeviceTrainer {
             candidates.slice_set(&all.narrow(0, 0, num_rows)?, 0, (column - 1) * num_rows)?;
         }
         Ok(candidates)
+    }
+}
+
+impl EncodeOnDevice for DeviceTrainer {
+    fn encode(&self, batch: &PackedBatch, workspace: &mut Workspace) -> Result<Vec<f32>> {
+        super::encoder::encode(&self.gpu, &self.encoder, &self.optimizer.params, &self.optimizer.weights, (batch, workspace))
+    }
+
+    fn micro_batch_tokens(&self) -> usize {
+        self.settings.micro_batch_tokens
     }
 }
 

@@ -189,7 +189,7 @@ fn ranks_encode_as_one() {
                 micro_batch_tokens: 64,
                 workspaces: &Workspaces::default(),
                 interrupt: trainer.interrupt(),
-                device: trainer.device(),
+                device: trainer.device().map(|device| device as _),
             };
             if step == 0 {
                 // before the lock: ranks wait for one another
