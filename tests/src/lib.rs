@@ -6,7 +6,7 @@ mod process;
 pub mod s3;
 mod sandbox;
 
-pub use process::{Process, children_of, is_alive};
+pub use process::{Process, children_of, is_alive, kill};
 pub use sandbox::{Outcome, Sandbox};
 
 use std::path::PathBuf;

@@ -86,7 +86,8 @@ impl Drop for Process {
     }
 }
 
-fn kill(pid: u32, signal: i32) {
+/// Sends a signal to a process.
+pub fn kill(pid: u32, signal: i32) {
     // SAFETY: kill(2) touches no memory of this process
     unsafe { libc::kill(pid as i32, signal) };
 }
