@@ -51,7 +51,7 @@ KILL_AT=20 together "$work/two.toml" "$work/killed.jsonl"
 [ $((SECONDS - begun)) -lt 60 ] || { echo "a lost rank was noticed after $((SECONDS - begun)) s" >&2; exit 1; }
 [ "${codes[0]}" -ne 0 ] || { echo "the run ended well though a worker was killed" >&2; exit 1; }
 together "$work/two.toml" "$work/again.jsonl"
-step=$(grep -o '"event":"step","step":[0-9]*' "$work/again.jsonl" | head -n 1 | grep -o '[0-9]*$')
+step=$(grep -m 1 -o '"event":"step","step":[0-9]*' "$work/again.jsonl" | grep -o '[0-9]*$')
 [ "$step" -ge 9 ] || { echo "run again, it began with step $step and not from a checkpoint" >&2; exit 1; }
 [ "${codes[*]}" = "0 0 0" ] || { echo "run again, it failed" >&2; exit 1; }
 
