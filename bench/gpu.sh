@@ -44,7 +44,7 @@ run() {
   LD_LIBRARY_PATH=$({ find "$site/nvidia" -maxdepth 2 -name lib -type d 2> /dev/null || true; } | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   export LD_LIBRARY_PATH
   mkdir -p "$out"
-  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || echo "nvidia-smi tells nothing here" >&2
   "$work/artel" doctor --gpu --json > "$out/$name-doctor.json" || { echo "artel doctor --gpu failed: see $out/$name-doctor.json" >&2; exit 1; }
   python3 -c 'import torch, transformers' 2> /dev/null || { peer=no; echo "torch or transformers is missing here: no figures of theirs" >&2; }
   : > "$out/$name.lines"
