@@ -48,33 +48,39 @@ run() {
   "$work/artel" doctor --gpu --json > "$out/$name-doctor.json" || { echo "artel doctor --gpu failed: see $out/$name-doctor.json" >&2; exit 1; }
   python3 -c 'import torch, transformers' 2> /dev/null || { peer=no; echo "torch or transformers is missing here: no figures of theirs" >&2; }
   : > "$out/$name.lines"
+  # questions of 32 tokens and answers of 224: nothing is padded
+  python3 -c 'print([[32, 224]] * 4096)' > "$work/even.json"
+  lengths() { case $1 in *-even) echo "$work/even.json" ;; *) echo "$lengths" ;; esac; }
   wanted() { [ -z "${ROWS:-}" ] || [[ " $ROWS " == *" $1 "* ]]; }
   record() { printf '{"row": "%s", "who": "%s", "result": %s}\n' "$1" "$2" "${3:-null}" >> "$out/$name.lines"; }
   ours() { # ROW ARGUMENTS
     wanted "$1" || return 0
     echo "$1: artel" >&2
     local line
-    line=$("$work/gpu_speed" "${@:2}" --lengths "$lengths") || { line=null; failed=yes; }
+    line=$("$work/gpu_speed" "${@:2}" --lengths "$(lengths "$1")") || { line=null; failed=yes; }
     record "$1" artel "$line"
   }
   theirs() { # ROW ARGUMENTS
     [ "$peer" = yes ] && wanted "$1" || return 0
     echo "$1: sentence-transformers' step, ${*:2}" >&2
     local line
-    line=$(timeout "${PEER_SECONDS:-300}" python3 "$shared/peer/bench_gpu.py" --lengths "$lengths" "${@:2}" | tail -n 1) || line=null
+    line=$(timeout "${PEER_SECONDS:-300}" python3 "$shared/peer/bench_gpu.py" --lengths "$(lengths "$1")" "${@:2}" | tail -n 1) || line=null
     record "$1" "peer ${*:2}" "$line"
   }
   local steps=${STEPS:-30}
   for _ in $(seq "${ROUNDS:-1}"); do
     ours train-64 train --batch 64 --steps "$steps"
+    ours train-64-even train --batch 64 --steps "$steps"
     ours train-1024 train --batch 1024 --steps 8 --warmup 2
     ours train-4096 train --batch 4096 --steps 5 --warmup 2
     ours encode encode
     ours loss loss --rows 65536
     ours optimizer optimizer
     theirs train-64 --batch 64 --steps "$steps"
+    theirs train-64-even --batch 64 --steps "$steps"
     theirs train-4096 --batch 4096 --cached 64 --steps 2 --warmup 1
     theirs train-1024 --batch 1024 --cached 64 --steps 4 --warmup 1
+    theirs train-64-even --batch 64 --steps "$steps" --compile
     theirs train-64 --batch 64 --steps "$steps" --compile
   done
   ours profile-64 train --batch 64 --steps 5 --warmup 3 --profile
