@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU, with an artel that was built for it (ARTEL):
 #   - artel doctor --gpu: every comparison with the CPU passes
-#   - the recipe of medquad.sh on the GPU, three seeds: nDCG@10 after training within .004 of what the CPU comes to, before it within .0005
+#   - the recipe of medquad.sh on the GPU, three seeds: nDCG@10 after training within .004 of what the CPU comes to, before it within .002 (bf16 against f32)
 #   - the same on two workers that share the GPU, whose NCCL takes them for two machines (NCCL_HOSTID) and goes over sockets: as one worker
 #   - one of them is killed on its way: the other ends with an error in time, and run again both go on from the checkpoint
-# Takes about two minutes. Settings: SEEDS="42 43 44", and those of lib.sh (ARTEL_PEER is any Python here, ARTEL_MINILM the model).
+# Takes under a minute on an H200. Settings: SEEDS="42 43 44", and those of lib.sh (ARTEL_PEER is any Python here, ARTEL_MINILM the model).
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 seeds=${SEEDS:-42 43 44}
