@@ -10,6 +10,10 @@ use crate::records::Metrics;
 pub enum Stage {
     /// Pairs and the base model go into the store.
     Import,
+    /// Workers read documents and cut them into chunks.
+    Read,
+    /// Workers have questions written about the chunks.
+    Ask,
     /// Train and test are parted, batches planned.
     Split,
     /// Workers turn texts into tokens.
@@ -28,13 +32,25 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 8] =
-        [Self::Import, Self::Split, Self::Tokenise, Self::EvaluateBase, Self::Train, Self::Evaluate, Self::Export, Self::Report];
+    pub const ALL: [Self; 10] = [
+        Self::Import,
+        Self::Read,
+        Self::Ask,
+        Self::Split,
+        Self::Tokenise,
+        Self::EvaluateBase,
+        Self::Train,
+        Self::Evaluate,
+        Self::Export,
+        Self::Report,
+    ];
 
     /// Its name in events, reports and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Import => "import",
+            Self::Read => "read",
+            Self::Ask => "ask",
             Self::Split => "split",
             Self::Tokenise => "tokenise",
             Self::EvaluateBase => "evaluate_base",

@@ -30,6 +30,10 @@ pub enum Exit {
     Refused = 10,
     /// Another coordinator has taken over the run.
     Fenced = 11,
+    /// What may be spent on questions is spent: run me again with a higher limit.
+    Budget = 12,
+    /// The language model's server refused the key or the model, or did not answer for long.
+    Provider = 13,
     /// Stopped from outside: run me again.
     Preempted = 75,
     /// Ctrl-C.
@@ -58,6 +62,8 @@ impl Exit {
             NotFinite,
             Refused,
             Fenced,
+            Budget,
+            Provider,
             Preempted,
             Interrupted,
         ]

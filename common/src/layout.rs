@@ -7,7 +7,7 @@
 /// folder and what is for people is not among them, and no file of anybody else's.
 pub fn may_be_left_behind(key: &str) -> bool {
     let parts: Vec<&str> = key.split('/').collect();
-    let number = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    let number = |text: &str, digits: usize| text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit());
     let shard = |name: &str, ending: &str| {
         name.strip_suffix(ending)
             .and_then(|name| name.split_once('-'))
@@ -28,6 +28,13 @@ pub fn may_be_left_behind(key: &str) -> bool {
         ["dataset" | "tokens" | "export", name] => manifest(name),
         ["dataset", "train" | "test", name] => shard(name, ".parquet"),
         ["tokens", "train" | "test", name] => shard(name, ".bin"),
+        ["documents", name] => {
+            name.strip_prefix("sources-").and_then(|name| name.strip_suffix(".json")).is_some_and(|d| d.len() == 16)
+        }
+        ["documents", "files", name] => name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()),
+        ["documents", "reports", name] => shard(name, ".json"),
+        ["elements" | "chunks", name] => shard(name, ".parquet"),
+        ["pairs", name] => name.split_once('-').is_some_and(|(shard_of, rest)| number(shard_of, 5) && shard(rest, ".parquet")),
         ["plan", term, name] => number(term, 4) && name.starts_with("epoch-"),
         ["checkpoints", folder, _] => checkpoint(folder),
         ["probe", _] => true,
@@ -61,6 +68,44 @@ pub fn model_manifest(term: u64) -> String {
 pub fn model_file(term: u64, path: &str) -> String {
     format!("base/{term:04}/files/{path}")
 }
+
+/// All documents of the run, in order.
+pub fn source_list(digest: &str) -> String {
+    format!("documents/sources-{}.json", &digest[..16])
+}
+
+/// A local document, put into the store for workers on other machines; by its digest.
+pub fn source_file(digest: &str) -> String {
+    format!("documents/files/{digest}")
+}
+
+/// What became of the documents of a reading task, which begins with document `first`.
+pub fn document_reports(first: u64, digest: &str) -> String {
+    format!("documents/reports/{first:05}-{}.json", &digest[..16])
+}
+
+/// The elements of those documents.
+pub fn element_shard(first: u64, digest: &str) -> String {
+    format!("elements/{first:05}-{}.parquet", &digest[..16])
+}
+
+/// Their chunks.
+pub fn chunk_shard(first: u64, digest: &str) -> String {
+    format!("chunks/{first:05}-{}.parquet", &digest[..16])
+}
+
+/// An answer of a language model, by the digest of what was asked (LLM-1). It outlives the settings that it was asked under.
+pub fn answer(request_id: &str) -> String {
+    format!("answers/{}/{request_id}.json", &request_id[..2])
+}
+
+/// Pairs made from chunks `from`, ... of the shard that begins with document `first`.
+pub fn pair_shard(first: u64, from: u64, digest: &str) -> String {
+    format!("pairs/{first:05}-{from:05}-{}.parquet", &digest[..16])
+}
+
+/// The pairs as the data set has them, with their chunks; for people and their tools, put when the data set is.
+pub const PAIRS_CSV: &str = "generated_qa_pairs.csv";
 
 /// The data set's shards, counts and digests; put last of the import.
 pub fn dataset_manifest(term: u64) -> String {
@@ -148,6 +193,12 @@ mod tests {
             checkpoint_part(1, 2, "params", 3),
             checkpoint_history(1, 2),
             export_manifest(1),
+            source_list(digest),
+            source_file(&format!("{digest}{digest}")),
+            document_reports(1, digest),
+            element_shard(1, digest),
+            chunk_shard(123456, digest),
+            pair_shard(1, 2, digest),
             format!("{PROBE}/x"),
         ];
         assert!(ours.iter().all(|key| may_be_left_behind(key)), "{ours:?}");
@@ -159,6 +210,10 @@ mod tests {
             evaluation_csv(8),
             export_file("config.json"),
             "handbook.jsonl".into(),
+            answer(digest),
+            PAIRS_CSV.into(),
+            "documents/handbook.pdf".into(),
+            "pairs/mine.parquet".into(),
             "dataset/train.csv".into(),
             "dataset/train/00000-rows.parquet".into(),
             "base/manifest.json".into(),

@@ -10,6 +10,7 @@ pub mod event;
 pub mod exit;
 pub mod journal;
 pub mod layout;
+pub mod making;
 pub mod memory;
 pub mod model_files;
 pub mod plan;
@@ -19,5 +20,6 @@ pub mod schedule;
 pub mod shard;
 pub mod spec;
 pub mod store;
+mod tables;
 
 pub use error::{Error, ErrorKind, Result};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::making::{DocumentReport, MadeReport, QuestionsReport};
 
 /// A question with its passage, and passages that do not answer it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,9 @@ pub struct DatasetManifest {
     pub test_is_train: bool,
     /// What the import counted and left out.
     pub import: ImportReport,
+    /// Where pairs were made from documents: what came of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeReport>,
 }
 
 /// A row that was left out, and why.
@@ -245,6 +249,12 @@ pub struct Report {
     pub attempts: Vec<Attempt>,
     /// What the import counted.
     pub import: ImportReport,
+    /// Where pairs were made from documents: every document, once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<DocumentReport>,
+    /// Where pairs were made from documents: the questions, and what they cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<QuestionsReport>,
     /// Every evaluation.
     pub evaluations: Vec<Evaluation>,
     /// Mean loss of the first and the last tenth of the steps.

@@ -2,18 +2,11 @@
 //!
 //! Columns: `id`, `anchor`, `positive`, `negative_1` ... `negative_n`, `group` (the only one with nulls); all strings.
 
-use std::sync::Arc;
-
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::{Error, Result};
 use crate::records::Pair;
+use crate::tables::{Columns, Table};
 
 /// Rows of a shard at most.
 pub const MAX_SHARD_ROWS: usize = 4096;
@@ -33,39 +26,15 @@ pub fn encode_shard(rows: &[Pair]) -> Result<Bytes> {
             odd.negatives.len()
         )));
     }
-    let mut fields = Vec::with_capacity(num_negatives + 4);
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(num_negatives + 4);
-    let mut add = |name: String, nullable: bool, values: Vec<Option<&str>>| -> Result<()> {
-        let text_bytes: usize = values.iter().flatten().map(|text| text.len()).sum();
-        if text_bytes > i32::MAX as usize {
-            return Err(Error::Data(format!("column {name} of a shard has {text_bytes} bytes of text; a shard holds 2 GiB")));
-        }
-        fields.push(Field::new(name, DataType::Utf8, nullable));
-        columns.push(Arc::new(StringArray::from_iter(values)));
-        Ok(())
-    };
-    add("id".into(), false, rows.iter().map(|row| Some(row.id.as_str())).collect())?;
-    add("anchor".into(), false, rows.iter().map(|row| Some(row.anchor.as_str())).collect())?;
-    add("positive".into(), false, rows.iter().map(|row| Some(row.positive.as_str())).collect())?;
+    let mut table = Table::default();
+    table.texts("id", rows.iter().map(|row| row.id.as_str()))?;
+    table.texts("anchor", rows.iter().map(|row| row.anchor.as_str()))?;
+    table.texts("positive", rows.iter().map(|row| row.positive.as_str()))?;
     for index in 0..num_negatives {
-        add(negative_name(index), false, rows.iter().map(|row| Some(row.negatives[index].as_str())).collect())?;
+        table.texts(&negative_name(index), rows.iter().map(|row| row.negatives[index].as_str()))?;
     }
-    add("group".into(), true, rows.iter().map(|row| row.group.as_deref()).collect())?;
-    write_parquet(fields, columns).map_err(|e| Error::Internal(format!("cannot write a shard of rows: {e}")))
-}
-
-fn write_parquet(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Bytes, Box<dyn std::error::Error>> {
-    let schema = Arc::new(Schema::new(fields));
-    let batch = RecordBatch::try_new(schema.clone(), columns)?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_created_by("artel".into())
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
-    writer.write(&batch)?;
-    Ok(Bytes::from(writer.into_inner()?))
+    table.optional_texts("group", rows.iter().map(|row| row.group.as_deref()))?;
+    table.encode()
 }
 
 /// The name of the column of negatives `index` (from 0): `negative_1`, `negative_2`, ...
@@ -78,41 +47,16 @@ fn negative_name(index: usize) -> String {
 /// # Errors
 /// The bytes are not Parquet, or a column is missing, not of strings, or has nulls where none may be.
 pub fn decode_shard(bytes: Bytes) -> Result<Vec<Pair>> {
-    let damaged = |what: String| Error::Store(format!("a shard of rows is damaged: {what}"));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-        .and_then(|builder| builder.with_batch_size(MAX_SHARD_ROWS).build())
-        .map_err(|e| damaged(e.to_string()))?;
-    let mut rows = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| damaged(e.to_string()))?;
-        decode_batch(&batch, &mut rows).map_err(damaged)?;
-    }
-    Ok(rows)
-}
-
-fn decode_batch(batch: &RecordBatch, rows: &mut Vec<Pair>) -> Result<(), String> {
-    let column = |name: &str| -> Result<&StringArray, String> {
-        let array = batch.column_by_name(name).ok_or_else(|| format!("it has no column {name}"))?;
-        array.as_any().downcast_ref::<StringArray>().ok_or_else(|| format!("its column {name} is not of strings"))
-    };
-    let full = |name: &str| -> Result<&StringArray, String> {
-        let array = column(name)?;
-        if array.null_count() == 0 { Ok(array) } else { Err(format!("its column {name} has nulls")) }
-    };
-    let (ids, anchors, positives, groups) = (full("id")?, full("anchor")?, full("positive")?, column("group")?);
-    let num_negatives = batch.num_columns().saturating_sub(4);
-    let negatives = (0..num_negatives).map(|index| full(&negative_name(index))).collect::<Result<Vec<_>, _>>()?;
-    rows.reserve(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        rows.push(Pair {
-            id: ids.value(row).to_owned(),
-            anchor: anchors.value(row).to_owned(),
-            positive: positives.value(row).to_owned(),
-            negatives: negatives.iter().map(|texts| texts.value(row).to_owned()).collect(),
-            group: groups.is_valid(row).then(|| groups.value(row).to_owned()),
-        });
-    }
-    Ok(())
+    Columns::read(bytes, |columns, row| {
+        let num_negatives = columns.count().saturating_sub(4);
+        Ok(Pair {
+            id: columns.text("id", row)?,
+            anchor: columns.text("anchor", row)?,
+            positive: columns.text("positive", row)?,
+            negatives: (0..num_negatives).map(|index| columns.text(&negative_name(index), row)).collect::<Result<_, _>>()?,
+            group: columns.text_opt("group", row)?,
+        })
+    })
 }
 
 #[cfg(test)]

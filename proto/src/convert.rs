@@ -3,6 +3,7 @@
 use artel_common::checkpoint::{CheckpointPart, StateVector};
 use artel_common::digest::Digest;
 use artel_common::exit::Exit;
+use artel_common::making::Ledger;
 use artel_common::records;
 
 use crate::v1;
@@ -53,6 +54,20 @@ impl TryFrom<v1::CheckpointPart> for CheckpointPart {
     }
 }
 
+impl From<&Ledger> for v1::Ledger {
+    fn from(ledger: &Ledger) -> Self {
+        let Ledger { requests, cache_hits, tokens_in, tokens_out, cost_micros, chunks, failed_chunks, pairs } = ledger.clone();
+        Self { requests, cache_hits, tokens_in, tokens_out, cost_micros, chunks, failed_chunks, pairs }
+    }
+}
+
+impl From<v1::Ledger> for Ledger {
+    fn from(ledger: v1::Ledger) -> Self {
+        let v1::Ledger { requests, cache_hits, tokens_in, tokens_out, cost_micros, chunks, failed_chunks, pairs } = ledger;
+        Self { requests, cache_hits, tokens_in, tokens_out, cost_micros, chunks, failed_chunks, pairs }
+    }
+}
+
 /// An object that a message must have.
 ///
 /// # Errors
@@ -71,6 +86,8 @@ pub fn failure_exit(kind: v1::FailureKind) -> Exit {
         v1::FailureKind::Left => Exit::Preempted,
         v1::FailureKind::Collective => Exit::WorkerLost,
         v1::FailureKind::NotFinite => Exit::NotFinite,
+        v1::FailureKind::Provider => Exit::Provider,
+        v1::FailureKind::Budget => Exit::Budget,
     }
 }
 

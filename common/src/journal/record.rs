@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::making::{AskedRecord, ReadRecord};
 use crate::records::{Evaluation, ObjectRef, Report};
 use crate::spec::RunSpec;
 
@@ -29,6 +30,30 @@ pub struct Entry {
 pub enum Record {
     /// A coordinator took over.
     Began(Began),
+    /// The list of documents and the base model are in the store: pairs are to be made of them. A later one begins afresh.
+    Sources {
+        /// The list.
+        list: ObjectRef,
+        /// What it was made for.
+        settings: Digest,
+        /// Documents in it.
+        documents: u64,
+        /// The base model's manifest; missing where the model is made of the pairs.
+        model: Option<ObjectRef>,
+        /// Wall seconds by stage so far.
+        wall_s: BTreeMap<String, f64>,
+    },
+    /// Documents were read.
+    Read(ReadRecord),
+    /// Chunks were asked about.
+    Asked(AskedRecord),
+    /// So much may be spent before the next of these: what a coordinator that dies may have spent at the most.
+    Reserved {
+        /// Requests.
+        requests: u64,
+        /// Millionths of a dollar.
+        cost_micros: u64,
+    },
     /// Data set, base model and plans are in the store: from here on the run has an identity.
     Prepared(Box<PreparedRecord>),
     /// The tokens are in the store.

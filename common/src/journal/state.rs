@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::record::{CheckpointRecord, Entry, Exported, PreparedRecord, Record};
+use crate::making::MakingState;
 use crate::records::{Attempt, Evaluation, ObjectRef, Report};
 
 /// A run as its journal tells it.
@@ -20,6 +21,9 @@ pub struct RunState {
     pub began_unix_s: u64,
     /// The highest generation.
     pub generation: u64,
+    /// Documents on their way to pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub making: Option<MakingState>,
     /// What the import came to.
     pub prepared: Option<Box<PreparedRecord>>,
     /// The tokens' manifest.
@@ -56,6 +60,19 @@ impl RunState {
             Record::Began(began) => {
                 self.name.clone_from(&began.name);
                 self.began_unix_s = began.unix_s;
+            }
+            Record::Sources { list, settings, documents, model, wall_s } => {
+                // what was spent is spent, whatever is asked from now on
+                let reserved = self.making.as_ref().map_or((0, 0), |before| before.reserved);
+                let (sources, settings, model, documents) = (list.clone(), settings.clone(), model.clone(), *documents);
+                self.making =
+                    Some(MakingState { sources, settings, documents, model, read: Vec::new(), asked: Vec::new(), reserved });
+                self.wall_s.clone_from(wall_s);
+            }
+            Record::Read(read) => self.making.iter_mut().for_each(|making| making.read.push(read.clone())),
+            Record::Asked(asked) => self.making.iter_mut().for_each(|making| making.asked.push(asked.clone())),
+            Record::Reserved { requests, cost_micros } => {
+                self.making.iter_mut().for_each(|making| making.reserved = (*requests, *cost_micros));
             }
             Record::Prepared(prepared) => {
                 self.wall_s.clone_from(&prepared.wall_s);

@@ -1,13 +1,14 @@
 //! What no key can say for itself: keys that contradict, need or outdo one another.
 
 use super::reader::Reader;
-use super::{RunSpec, SchedulerKind, Strategy};
+use super::{RunSpec, SchedulerKind, Strategy, making};
 
 /// Notes contradictions as problems, and what is allowed but hardly meant as warnings.
 pub fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
     strategies(reader, spec);
     batches(reader, spec);
     data(reader, spec);
+    making::check(reader, spec);
     if spec.workers.count > spec.most_workers() {
         let (count, leaves) = (spec.workers.count, spec.train.gradient_leaves);
         let what = format!(

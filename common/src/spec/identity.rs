@@ -62,6 +62,10 @@ impl RunSpec {
             };
             flatten("", &spec.weight_settings()?, into);
             into.remove("format");
+            flatten("", &spec.making_settings(), into);
+            if spec.documents.is_some() {
+                flatten("data.positive", &json!(data.positive), into);
+            }
             flatten("data.columns", &self.section(&data.columns)?, into);
             flatten("data.limit", &json!(data.limit), into);
             flatten("data.test", &test, into);

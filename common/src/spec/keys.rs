@@ -15,12 +15,41 @@ const fn key(section: &'static str, name: &'static str, example: &'static str) -
 }
 
 /// The sections, in the order of a spec.
-pub const SECTIONS: [&str; 6] = ["run", "data", "model", "train", "evaluate", "workers"];
+pub const SECTIONS: [&str; 9] = ["run", "documents", "chunks", "questions", "data", "model", "train", "evaluate", "workers"];
 
 /// Every key there is.
 pub const KEYS: &[Key] = &[
     key("run", "name", "\"medquad\""),
     key("run", "store", "\"file:./artel-store\""),
+    key("documents", "sources", "[\"docs/**/*.pdf\", \"s3://bucket/reports/\"]"),
+    key("documents", "strategy", "\"auto\""),
+    key("documents", "languages", "[\"eng\"]"),
+    key("documents", "max_pages", "2000"),
+    key("documents", "max_memory", "\"2GB\""),
+    key("documents", "max_seconds", "600"),
+    key("chunks", "chunk_size", "2048"),
+    key("chunks", "overlap", "0"),
+    key("chunks", "unit", "\"characters\""),
+    key("chunks", "by_title", "false"),
+    key("questions", "provider", "\"gemini\""),
+    key("questions", "model", "\"gemini-1.5-flash\""),
+    key("questions", "base_url", "\"http://127.0.0.1:8000/v1\""),
+    key("questions", "api_key_env", "\"GEMINI_API_KEY\""),
+    key("questions", "api_key_file", "\"/run/secrets/gemini\""),
+    key("questions", "temperature", "0.7"),
+    key("questions", "pairs_per_chunk", "1"),
+    key("questions", "styles", "[\"natural\", \"keyword\"]"),
+    key("questions", "prompt", "\"Write {count} questions and answers about: {text}\""),
+    key("questions", "json", "true"),
+    key("questions", "max_output_tokens", "1024"),
+    key("questions", "timeout", "60"),
+    key("questions", "max_in_flight", "32"),
+    key("questions", "requests_per_minute", "600"),
+    key("questions", "tokens_per_minute", "1000000"),
+    key("questions", "max_cost", "5.0"),
+    key("questions", "max_requests", "10000"),
+    key("questions", "price_in", "0.1"),
+    key("questions", "price_out", "0.4"),
     key("data", "pairs", "[\"pairs.jsonl\"]"),
     key("data", "columns", "{ anchor = \"question\", positive = \"answer\" }"),
     key("data.columns", "anchor", "\"question\""),
@@ -33,6 +62,7 @@ pub const KEYS: &[Key] = &[
     key("data", "test_fraction", "0.1"),
     key("data", "drop_leaks", "true"),
     key("data", "near_duplicate_threshold", "0.8"),
+    key("data", "positive", "\"answer\""),
     key("model", "base", "\"BAAI/bge-base-en-v1.5\""),
     key("model", "revision", "\"main\""),
     key("model", "max_seq_length", "256"),

@@ -8,6 +8,7 @@ mod dims;
 mod identity;
 mod keys;
 mod load;
+mod making;
 mod reader;
 mod sections;
 mod size;
@@ -18,12 +19,24 @@ use serde::{Deserialize, Serialize};
 
 pub use dims::{METRIC_NAMES, Width};
 pub use load::LoadedSpec;
+pub use making::{
+    ChunkUnit, ChunksSection, DocumentsSection, Positive, ProviderKind, QueryStyle, QuestionsSection, ReadStrategy,
+};
 
 /// A whole spec, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
     /// `[run]`
     pub run: RunSection,
+    /// `[documents]`: there where pairs are made from documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<DocumentsSection>,
+    /// `[chunks]`, with `[documents]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<ChunksSection>,
+    /// `[questions]`, with `[documents]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<QuestionsSection>,
     /// `[data]`
     pub data: DataSection,
     /// `[model]`
@@ -77,6 +90,9 @@ pub struct DataSection {
     pub drop_leaks: bool,
     /// How alike two texts' word 5-grams must be (Jaccard) to be near-duplicates.
     pub near_duplicate_threshold: f64,
+    /// The positive of pairs that are made from documents.
+    #[serde(default, skip_serializing_if = "Positive::is_answer")]
+    pub positive: Positive,
 }
 
 /// `[model]`: what is tuned.

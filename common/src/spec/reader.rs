@@ -40,7 +40,8 @@ impl<'a, 'i> Reader<'a, 'i> {
     /// Notes something that is allowed but probably not meant.
     pub fn warn(&mut self, section: &str, name: &str, what: impl std::fmt::Display) {
         let line = self.line_of(section, name);
-        self.warnings.push(format!("{}: {section}.{name}: {what}", self.place(line)));
+        let key = if section.is_empty() { format!("[{name}]") } else { format!("{section}.{name}") };
+        self.warnings.push(format!("{}: {key}: {what}", self.place(line)));
     }
 
     fn place(&self, line: usize) -> String {

@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::{
     Columns, DataSection, DeviceKind, EvaluateSection, LossKind, MOST_WORKERS, ModelSection, Precision, RunSection, RunSpec,
-    SchedulerKind, Strategy, TrainSection, WorkersSection, dims,
+    SchedulerKind, Strategy, TrainSection, WorkersSection, dims, making,
 };
 
 const SCHEDULERS: &[(&str, SchedulerKind)] = &[
@@ -34,7 +34,21 @@ pub fn read(reader: &mut Reader<'_, '_>, default_name: &str) -> RunSpec {
     };
     let train = train(reader);
     let evaluate = evaluate(reader, &train);
-    RunSpec { run, data: data(reader), model: model(reader), train, evaluate, workers: workers(reader) }
+    let documents = making::documents(reader);
+    let chunks = making::chunks(reader);
+    let questions = making::questions(reader);
+    let (chunks, questions) = if documents.is_some() { (Some(chunks), questions) } else { (None, None) };
+    RunSpec {
+        run,
+        documents,
+        chunks,
+        questions,
+        data: data(reader),
+        model: model(reader),
+        train,
+        evaluate,
+        workers: workers(reader),
+    }
 }
 
 fn data(reader: &mut Reader<'_, '_>) -> DataSection {
@@ -46,8 +60,12 @@ fn data(reader: &mut Reader<'_, '_>) -> DataSection {
         group: reader.string("data.columns", "group"),
         id: reader.string("data.columns", "id"),
     };
-    if !reader.has("data", "pairs") {
-        reader.problem("data", "pairs", "is missing; name the files of question and passage: pairs = [\"pairs.jsonl\"]");
+    if !reader.has("data", "pairs") && !reader.has("", "documents") {
+        reader.problem(
+            "data",
+            "pairs",
+            "is missing; name the files of question and passage: pairs = [\"pairs.jsonl\"], or [documents] to make pairs from",
+        );
     }
     let share = |share: f64| share > 0.0 && share < 1.0;
     DataSection {
@@ -60,6 +78,7 @@ fn data(reader: &mut Reader<'_, '_>) -> DataSection {
         near_duplicate_threshold: reader
             .float("data", "near_duplicate_threshold", "a number above 0, at most 1,", |t| t > 0.0 && t <= 1.0)
             .unwrap_or(0.8),
+        positive: reader.choice("data", "positive", making::POSITIVES).unwrap_or_default(),
     }
 }
 

@@ -247,7 +247,8 @@ fn lost_keys() {
 /// A spec in which every optional key has a value.
 fn full() -> RunSpec {
     ok(
-        "[run]\nname = \"n\"\nstore = \"s3://b/p\"\n[data]\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
+        "[run]\nname = \"n\"\nstore = \"s3://b/p\"\n[documents]\nsources = \"d\"\n[questions]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\napi_key_env = \"E\"\napi_key_file = \"f\"\n\
+        prompt = \"{text}\"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_cost = 1\nmax_requests = 1\nprice_in = 1\nprice_out = 1\n[data]\npositive = \"chunk\"\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
         [model]\nbase = \"b\"\nrevision = \"r\"\nmax_seq_length = 9\nquery_prompt = \"q\"\npassage_prompt = \"\"\n\
         [train]\nmax_steps = 5\nmatryoshka_dims = [8, 4]\ndropout = 0\neval_strategy = \"steps\"\neval_steps = 3\nsave_strategy = \"steps\"\nsave_steps = 3\nsave_total_limit = 1\n\
         [evaluate]\ndims = [4]\n[workers]\nthreads = 1\nmemory_limit = 99000000\n",
@@ -288,7 +289,13 @@ fn examples_are_right() {
         let mut text = String::new();
         for section in SECTIONS {
             text.push_str(&format!("[{section}]\n"));
-            for (name, needed) in [("data", "pairs = \"p\""), ("model", "base = \"b\"")] {
+            for (name, needed) in [
+                ("documents", "sources = \"d\""),
+                ("questions", "provider = \"offline\""),
+                ("questions", "model = \"m\""),
+                ("data", "pairs = \"p\""),
+                ("model", "base = \"b\""),
+            ] {
                 if section == name && (key.section, key.name) != (name, needed.split(' ').next().expect("a word")) {
                     text.push_str(&format!("{needed}\n"));
                 }
