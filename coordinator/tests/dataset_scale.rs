@@ -61,6 +61,7 @@ fn sixty_five_thousand_pairs() {
         test_fraction: 0.1,
         drop_leaks: false,
         near_duplicate_threshold: 0.8,
+        positive: Default::default(),
     };
     let store = Store::open(&folder.path().join("store").display().to_string()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -19,8 +19,8 @@ const FORMAT: u32 = 1;
 pub async fn commit(split: &Split, store: &Store, term: u64) -> Result<Stored<DatasetManifest>> {
     let train = put_side("train", &split.train, store).await?;
     let test = if split.test_is_train { train.clone() } else { put_side("test", &split.test, store).await? };
-    let record =
-        DatasetManifest { format: FORMAT, train, test, test_is_train: split.test_is_train, import: split.report.clone() };
+    let (import, made) = (split.report.clone(), split.made.clone());
+    let record = DatasetManifest { format: FORMAT, train, test, test_is_train: split.test_is_train, import, made };
     let object = store.put_json(&layout::dataset_manifest(term), &record).await?;
     Ok(Stored { record, object })
 }

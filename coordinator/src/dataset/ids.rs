@@ -8,7 +8,7 @@ use artel_common::records::Pair;
 ///
 /// Files that were written one by one count from 0 each, so repeated ids are common, and refusing them would help nobody;
 /// taking the later row for the earlier one, as a dictionary does, would lose rows.
-pub(super) fn make_unique(pairs: &mut [Pair]) -> u64 {
+pub(crate) fn make_unique(pairs: &mut [Pair]) -> u64 {
     let mut taken: HashSet<String> = HashSet::with_capacity(pairs.len());
     let mut repeated = Vec::new();
     for (index, pair) in pairs.iter().enumerate() {

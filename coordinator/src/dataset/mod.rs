@@ -1,6 +1,7 @@
 //! Pairs in, a split data set out: readers, cleaning, split, manifest, batch plan.
 
 mod clean;
+mod cleaning;
 mod columns;
 mod commit;
 mod components;
@@ -20,11 +21,19 @@ mod texts;
 mod union;
 mod words;
 
+use artel_common::making::MadeReport;
 use artel_common::records::{ImportReport, Pair};
 
+pub use cleaning::{
+    COPIES_PROMPT, CleanSettings, Cleaned, EXACT_DUPLICATE, Filtered, FilteredExample, GeneratedPair, HAS_SECRET,
+    MAX_EXAMPLE_CHARS, MAX_EXAMPLES, NEAR_DUPLICATE, NOT_SUPPORTED, QUESTION_IS_ANSWER, REFERS_TO_TEXT, TOO_SHORT,
+    WRONG_LANGUAGE, clean, deduplicate,
+};
 pub use columns::Purpose;
 pub use commit::commit;
+pub(crate) use ids::make_unique as make_ids_unique;
 pub use plan::{TextIds, plan_epoch, plan_rows};
+pub(crate) use read::read_rows_if_any;
 pub use read::{Progress, local_files, read_rows};
 pub use source::digest_file;
 pub use split::split;
@@ -55,6 +64,8 @@ pub struct Split {
     pub report: ImportReport,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// Where pairs were made from documents: what came of them.
+    pub made: Option<MadeReport>,
 }
 
 #[cfg(test)]

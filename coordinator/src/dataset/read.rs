@@ -24,15 +24,23 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 /// # Errors
 /// A file is missing, empty, broken as a whole or has no usable row, or lacks a column.
 pub async fn read_rows(data: &DataSection, spec_dir: &Path, progress: Progress<'_>) -> Result<Rows> {
+    if data.pairs.is_empty() {
+        return Err(Error::Data("data.pairs names no file".into()));
+    }
+    read_rows_if_any(data, spec_dir, progress).await
+}
+
+/// The same where `data.pairs` may name nothing, as pairs come from elsewhere.
+///
+/// # Errors
+/// As [`read_rows`].
+pub(crate) async fn read_rows_if_any(data: &DataSection, spec_dir: &Path, progress: Progress<'_>) -> Result<Rows> {
     let mut report = ImportReport::default();
     let mut warnings = Vec::new();
     if data.limit == Some(0) {
         return Err(Error::Data("data.limit is 0, so there is no row to train on; leave it out to take all".into()));
     }
     let sources = source::find(&data.pairs, spec_dir, "data.pairs").await?;
-    if sources.is_empty() {
-        return Err(Error::Data("data.pairs names no file".into()));
-    }
     let test_file = data.test.as_ref().filter(|test| *test != TEST_IS_TRAIN);
     let test_sources = match test_file {
         Some(file) => source::find(std::slice::from_ref(file), spec_dir, "data.test").await?,

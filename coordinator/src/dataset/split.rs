@@ -28,7 +28,7 @@ pub fn split(rows: Rows, data: &DataSection, seed: u64) -> Result<Split> {
     if train.len() < MIN_TRAIN_ROWS {
         return Err(too_few(train.len(), "after bad rows and exact copies are left out"));
     }
-    let done = Split { train, test: Vec::new(), test_is_train: false, report, warnings };
+    let done = Split { train, test: Vec::new(), test_is_train: false, report, warnings, made: None };
     match test {
         Some(test) => with_test_file(done, test, data),
         None if data.test.as_deref() == Some(TEST_IS_TRAIN) => Ok(on_train(done)),

@@ -12,31 +12,15 @@ pub(super) struct Words {
 
 impl Words {
     /// Takes a text's words in place of the last text's.
-    ///
-    /// A letter of a script that writes no spaces between words is a word of its own.
     pub(super) fn read(&mut self, text: &str) {
         self.hashes.clear();
-        for letter in text.chars() {
-            if !letter.is_alphanumeric() {
-                self.end_word();
-            } else if letter.is_ascii() {
-                self.word.push(letter.to_ascii_lowercase());
-            } else if is_unspaced(letter) {
-                self.end_word();
-                self.word.push(letter);
-                self.end_word();
-            } else {
-                self.word.extend(letter.to_lowercase());
-            }
-        }
-        self.end_word();
+        let hashes = &mut self.hashes;
+        each_word(text, &mut self.word, |word| hashes.push(hash_bytes(word.as_bytes())));
     }
 
-    fn end_word(&mut self) {
-        if !self.word.is_empty() {
-            self.hashes.push(hash_bytes(self.word.as_bytes()));
-            self.word.clear();
-        }
+    /// The hashes of the words in their order.
+    pub(super) fn hashes(&self) -> &[u64] {
+        &self.hashes
     }
 
     /// The text without case and punctuation, as a number; `None` if nothing is left of it.
@@ -59,7 +43,35 @@ impl Words {
     }
 }
 
-fn is_unspaced(letter: char) -> bool {
+/// Calls `f` with each word of a text, in lower case; `buffer` is where the words are made.
+///
+/// A letter of a script that writes no spaces between words is a word of its own.
+pub(super) fn each_word(text: &str, buffer: &mut String, mut f: impl FnMut(&str)) {
+    buffer.clear();
+    let mut end_word = |word: &mut String| {
+        if !word.is_empty() {
+            f(word);
+            word.clear();
+        }
+    };
+    for letter in text.chars() {
+        if !letter.is_alphanumeric() {
+            end_word(buffer);
+        } else if letter.is_ascii() {
+            buffer.push(letter.to_ascii_lowercase());
+        } else if is_unspaced(letter) {
+            end_word(buffer);
+            buffer.push(letter);
+            end_word(buffer);
+        } else {
+            buffer.extend(letter.to_lowercase());
+        }
+    }
+    end_word(buffer);
+}
+
+/// Whether the letter's script writes no spaces between words.
+pub(super) fn is_unspaced(letter: char) -> bool {
     matches!(u32::from(letter),
         0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF
         | 0xF900..=0xFAFF | 0x20000..=0x323AF)

@@ -22,6 +22,7 @@ fn data(pairs: &[&str]) -> DataSection {
         test_fraction: 0.1,
         drop_leaks: false,
         near_duplicate_threshold: 0.8,
+        positive: Default::default(),
     }
 }
 
