@@ -1,20 +1,23 @@
 //! The one loop that owns the core: it takes calls and commits, carries out effects, and wakes waiting workers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use artel_common::clock;
 use artel_common::event::Event;
 use artel_common::exit::Exit;
-use artel_common::journal::Journal;
+use artel_common::journal::{Journal, RunState};
 use artel_common::memory;
 use artel_common::records::Report;
 use artel_common::store::Store;
 use artel_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::build::build;
 use crate::committer;
 use crate::core::{Commit, Core, Effect, Failure, Input, NewWorker, Prepared, RankPart};
+use crate::prepare::Preparation;
 
 /// Calls that may wait for the loop at once.
 const QUEUE: usize = 1024;
@@ -28,15 +31,21 @@ const FAREWELL: Duration = Duration::from_millis(2_500);
 /// What the faces ask of the loop.
 enum Call {
     Register(NewWorker, oneshot::Sender<Result<String, String>>),
-    Poll(String, oneshot::Sender<Result<Option<v1::Task>, String>>),
+    Poll(v1::NextTaskRequest, oneshot::Sender<Result<Option<v1::Task>, String>>),
     Heartbeat(v1::HeartbeatRequest, oneshot::Sender<Result<v1::HeartbeatResponse, String>>),
     SavedPart(String, RankPart, oneshot::Sender<Result<bool, String>>),
+    Permit(v1::PermitRequest, oneshot::Sender<v1::PermitResponse>),
+    /// Documents are to be read, in these pieces; this process owns the journal.
+    Making(Vec<(u64, u64)>, Box<Journal>),
     /// The store is prepared, and this process owns its journal.
     Prepared(Box<Prepared>, Box<Journal>),
     /// The run was done before this process began.
     AlreadyDone(Box<Report>),
     Tell(Input, Option<oneshot::Sender<()>>),
 }
+
+/// The leased tasks that a waiting worker holds, and where its answer goes.
+type Waiting = (Vec<u64>, oneshot::Sender<Result<Option<v1::Task>, String>>);
 
 /// A cheap handle on the loop.
 #[derive(Clone)]
@@ -60,8 +69,18 @@ impl Handle {
     }
 
     /// Waits for a worker's next task; the caller bounds the wait.
-    pub(crate) async fn poll(&self, worker: String) -> Result<Result<Option<v1::Task>, String>, Gone> {
-        self.ask(|reply| Call::Poll(worker, reply)).await
+    pub(crate) async fn poll(&self, request: v1::NextTaskRequest) -> Result<Result<Option<v1::Task>, String>, Gone> {
+        self.ask(|reply| Call::Poll(request, reply)).await
+    }
+
+    /// May a request be sent to the language model?
+    pub(crate) async fn permit(&self, request: v1::PermitRequest) -> Result<v1::PermitResponse, Gone> {
+        self.ask(|reply| Call::Permit(request, reply)).await
+    }
+
+    /// Documents are to be read, in these pieces: this process owns the journal.
+    pub(crate) async fn making(&self, cuts: Vec<(u64, u64)>, journal: Box<Journal>) {
+        let _ = self.calls.send(Call::Making(cuts, journal)).await;
     }
 
     /// A worker lives; the answer says whether the run leaves or is over.
@@ -109,7 +128,11 @@ pub(crate) struct EventLoop {
     events: mpsc::Sender<Event>,
     calls: mpsc::Receiver<Call>,
     handle: Handle,
-    waiting: HashMap<String, oneshot::Sender<Result<Option<v1::Task>, String>>>,
+    /// What makes a data set of pairs, and under which term.
+    preparation: Arc<Preparation>,
+    term: u64,
+    /// Workers that wait for a task, with the leased ones that they hold.
+    waiting: HashMap<String, Waiting>,
     /// Workers that do not know yet that the run is over.
     untold: Vec<String>,
     known: Vec<String>,
@@ -122,7 +145,13 @@ pub(crate) struct EventLoop {
 
 impl EventLoop {
     /// A loop around this core; the handle is for faces and preparation.
-    pub(crate) fn new(core: Core, store: Store, events: mpsc::Sender<Event>, own_processes: Vec<u32>) -> (Self, Handle) {
+    pub(crate) fn new(
+        core: Core,
+        store: Store,
+        preparation: Arc<Preparation>,
+        events: mpsc::Sender<Event>,
+        own_processes: Vec<u32>,
+    ) -> (Self, Handle) {
         let (sender, calls) = mpsc::channel(QUEUE);
         let handle = Handle { calls: sender };
         let event_loop = Self {
@@ -131,6 +160,8 @@ impl EventLoop {
             events,
             calls,
             handle: handle.clone(),
+            preparation,
+            term: 0,
             waiting: HashMap::new(),
             untold: Vec::new(),
             known: Vec::new(),
@@ -181,7 +212,18 @@ impl EventLoop {
                 }
                 let _ = reply.send(admitted);
             }
-            Call::Poll(worker, reply) => self.poll(worker, reply),
+            Call::Poll(request, reply) => self.poll(request, reply),
+            Call::Permit(request, reply) => {
+                let (response, effects) = self.core.permit(&request, clock::now());
+                for effect in effects {
+                    self.carry_out(effect).await;
+                }
+                let _ = reply.send(response);
+            }
+            Call::Making(cuts, journal) => {
+                let run = self.own(journal);
+                self.input(Input::Making { cuts, run }).await;
+            }
             Call::Heartbeat(beat, reply) => {
                 let _ = reply.send(self.heartbeat(beat).await);
             }
@@ -197,10 +239,7 @@ impl EventLoop {
                 let _ = reply.send(answer);
             }
             Call::Prepared(prepared, journal) => {
-                let (sender, queue) = mpsc::channel(COMMITS);
-                self.commits = Some(sender);
-                let state = Box::new(journal.state().clone());
-                tokio::spawn(committer::run(*journal, self.store.clone(), queue, self.handle.clone()));
+                let state = self.own(journal);
                 self.input(Input::Prepared(prepared, state)).await;
             }
             Call::AlreadyDone(report) => {
@@ -216,6 +255,16 @@ impl EventLoop {
         }
     }
 
+    /// The journal is this process's: commits go there from now on.
+    fn own(&mut self, journal: Box<Journal>) -> Box<RunState> {
+        let (sender, queue) = mpsc::channel(COMMITS);
+        self.commits = Some(sender);
+        self.term = journal.term();
+        let state = Box::new(journal.state().clone());
+        tokio::spawn(committer::run(*journal, self.store.clone(), queue, self.handle.clone()));
+        state
+    }
+
     async fn heartbeat(&mut self, beat: v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, String> {
         let v1::HeartbeatRequest { worker_id, pss_bytes, leaving } = beat;
         let known = self.core.knows(&worker_id);
@@ -228,23 +277,24 @@ impl EventLoop {
         if known { Ok(v1::HeartbeatResponse { stop, leave }) } else { Err(unknown(&worker_id)) }
     }
 
-    fn poll(&mut self, worker: String, reply: oneshot::Sender<Result<Option<v1::Task>, String>>) {
+    fn poll(&mut self, request: v1::NextTaskRequest, reply: oneshot::Sender<Result<Option<v1::Task>, String>>) {
+        let v1::NextTaskRequest { worker_id: worker, holding } = request;
         if !self.core.knows(&worker) {
             let _ = reply.send(Err(unknown(&worker)));
-        } else if let Some(task) = self.task_for(&worker) {
+        } else if let Some(task) = self.task_for(&worker, &holding) {
             let _ = reply.send(Ok(Some(task)));
         } else {
-            self.waiting.insert(worker, reply);
+            self.waiting.insert(worker, (holding, reply));
         }
     }
 
-    fn task_for(&mut self, worker: &str) -> Option<v1::Task> {
+    fn task_for(&mut self, worker: &str, holding: &[u64]) -> Option<v1::Task> {
         if let Some((exit, reason)) = self.core.stop() {
             let stop = v1::Stop { reason: reason.clone(), exit_code: exit.code().into() };
             self.untold.retain(|untold| untold != worker);
             return Some(v1::Task { task_id: 0, kind: Some(v1::task::Kind::Stop(stop)) });
         }
-        self.core.assignment(worker).cloned()
+        self.core.assignment(worker).cloned().or_else(|| self.core.offer(worker, holding))
     }
 
     async fn input(&mut self, input: Input) {
@@ -257,10 +307,11 @@ impl EventLoop {
         match effect {
             Effect::Emit(event) => self.emit(event).await,
             Effect::Wake { worker } => {
-                if let Some(reply) = self.waiting.remove(&worker)
-                    && let Some(task) = self.task_for(&worker)
-                {
-                    let _ = reply.send(Ok(Some(task)));
+                let Some((holding, reply)) = self.waiting.remove(&worker) else { return };
+                match self.task_for(&worker, &holding) {
+                    // a poll that has run out asks again
+                    Some(task) => drop(reply.send(Ok(Some(task)))),
+                    None => drop(self.waiting.insert(worker, (holding, reply))),
                 }
             }
             Effect::Commit(commit) => {
@@ -273,6 +324,17 @@ impl EventLoop {
                     let message = format!("{COMMITS} commits wait for the store: it is too slow for this run; save less often");
                     self.handle.tell_soon(Input::Failed(Failure { exit: Exit::Store, message }));
                 }
+            }
+            Effect::Build(state) => {
+                let (preparation, handle, term) = (self.preparation.clone(), self.handle.clone(), self.term);
+                tokio::spawn(async move {
+                    let tell = |input| handle.tell_soon(input);
+                    let input = match build(&preparation, &state, term, &tell).await {
+                        Ok((prepared, record)) => Input::Built(Box::new(prepared), Box::new(record)),
+                        Err(e) => Input::Failed(Failure { exit: e.kind().into(), message: e.to_string() }),
+                    };
+                    let _ = handle.tell(input).await;
+                });
             }
             Effect::Finish { .. } => self.say_goodbye(),
         }
@@ -290,8 +352,8 @@ impl EventLoop {
     /// Everybody who waits, and everybody who will ask, hears that the run is over.
     fn say_goodbye(&mut self) {
         self.untold = self.known.clone();
-        for (worker, reply) in std::mem::take(&mut self.waiting) {
-            if let Some(task) = self.task_for(&worker)
+        for (worker, (holding, reply)) in std::mem::take(&mut self.waiting) {
+            if let Some(task) = self.task_for(&worker, &holding)
                 && reply.send(Ok(Some(task))).is_err()
             {
                 // the poll had run out: the worker asks again, or hears it with its next heartbeat

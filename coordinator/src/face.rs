@@ -72,8 +72,12 @@ impl Coordinator for Face {
         Ok(Response::new(v1::SavedPartResponse { whole }))
     }
 
+    async fn permit(&self, request: Request<v1::PermitRequest>) -> Result<Response<v1::PermitResponse>, Status> {
+        Ok(Response::new(self.handle.permit(request.into_inner()).await?))
+    }
+
     async fn next_task(&self, request: Request<v1::NextTaskRequest>) -> Result<Response<v1::NextTaskResponse>, Status> {
-        let poll = self.handle.poll(request.into_inner().worker_id);
+        let poll = self.handle.poll(request.into_inner());
         let task = match tokio::time::timeout(LONG_POLL, poll).await {
             Ok(answer) => answer?.map_err(refused)?,
             Err(_) => None,

@@ -2,9 +2,11 @@
 //! It may know `artel-common`, `artel-proto` and the object store.
 //! It must never import tensors.
 
+mod build;
 mod committer;
 pub mod core;
 pub mod dataset;
+mod documents;
 mod event_loop;
 mod face;
 pub mod model_import;

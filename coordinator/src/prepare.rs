@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use artel_common::event::Stage;
 use artel_common::journal::{Began, Journal, PreparedRecord, Record, RunState};
-use artel_common::records::{ExportManifest, ModelManifest, Report, Stored};
+use artel_common::making::{MadeReport, SourceList};
+use artel_common::plan::EpochPlan;
+use artel_common::records::{ExportManifest, ModelManifest, ObjectRef, Report, Stored};
 use artel_common::spec::RunSpec;
 use artel_common::store::{LONG_PATIENCE, Store};
 use artel_common::{Error, Result, clock, layout};
 
 use futures::future::BoxFuture;
 
+use crate::build::Made;
 use crate::core::{Input, Prepared};
-use crate::{dataset, model_import, resume};
+use crate::{dataset, documents, model_import, resume};
 
 /// What to prepare from.
 pub struct Preparation {
@@ -29,13 +32,15 @@ pub struct Preparation {
     pub writer: String,
 }
 
-/// Makes a model folder.
-pub type MakeModel = Box<dyn Fn() -> BoxFuture<'static, Result<tempfile::TempDir>> + Send + Sync>;
+/// Makes a model folder for these texts.
+pub type MakeModel = Box<dyn Fn(Vec<String>) -> BoxFuture<'static, Result<tempfile::TempDir>> + Send + Sync>;
 
 /// What lies in the store.
 pub enum Ready {
     /// The run can go on from here.
     Prepared(Box<Prepared>, Box<Journal>),
+    /// Pairs are to be made of documents first, which are read in these pieces (first and count).
+    Making(Vec<(u64, u64)>, Box<Journal>),
     /// It is done already.
     Done(Box<Report>),
 }
@@ -65,8 +70,48 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
         let prepared = resume::prepared(spec, folder, store, journal.state(), &record).await?;
         return Ok(Ready::Prepared(Box::new(prepared), Box::new(journal)));
     }
-    let prepared = import(preparation, &mut journal, tell).await?;
+    if spec.making().is_some() {
+        let cuts = list_documents(preparation, &mut journal, tell).await?;
+        return Ok(Ready::Making(cuts, Box::new(journal)));
+    }
+    let (prepared, record) = preparation.import(journal.term(), tell, Import::default()).await?;
+    fail::fail_point!("journal::before_prepared");
+    journal.append(Record::Prepared(Box::new(record))).await?;
+    fail::fail_point!("journal::after_prepared");
     Ok(Ready::Prepared(Box::new(prepared), Box::new(journal)))
+}
+
+/// The documents of the run, listed and in the store; those that the journal has where the spec is what it was.
+async fn list_documents(
+    preparation: &Preparation,
+    journal: &mut Journal,
+    tell: &(dyn Fn(Input) + Send + Sync),
+) -> Result<Vec<(u64, u64)>> {
+    let Preparation { spec, folder, store, .. } = preparation;
+    let (Some(section), Some(settings)) = (&spec.documents, spec.making_digest()) else { return Ok(Vec::new()) };
+    if let Some(making) = journal.state().making.as_ref().filter(|making| making.settings == settings) {
+        let list: SourceList = store.get_json_verified(&making.sources).await?;
+        return Ok(documents::cut(&list));
+    }
+    let begun = clock::now();
+    tell(Input::Stage(Stage::Import));
+    let mut warnings = Vec::new();
+    let model = match preparation.make_model {
+        // it is made of the pairs, which are not there yet
+        Some(_) => None,
+        None => {
+            let model = import_model(preparation, journal.term(), tell, Vec::new, &mut warnings).await?;
+            check_model(spec, &model.record, store).await?;
+            Some(model.object)
+        }
+    };
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let progress = |done, total| tell(Input::Progress { done, total, unit: "documents".into() });
+    let (list, object) = documents::list(section, folder, store, &progress).await?;
+    let wall_s = BTreeMap::from([(Stage::Import.name().to_owned(), (clock::now() - begun).as_secs_f64())]);
+    let record = Record::Sources { list: object, settings, documents: list.sources.len() as u64, model, wall_s };
+    journal.append(record).await?;
+    Ok(documents::cut(&list))
 }
 
 /// A finished run hands over a model: every file of it must be whole.
@@ -101,66 +146,114 @@ pub async fn put_report(store: &Store, report: &Report) -> Result<()> {
     }
 }
 
-/// Puts model, data set and plans into the store, and then into the journal.
-async fn import(preparation: &Preparation, journal: &mut Journal, tell: &(dyn Fn(Input) + Send + Sync)) -> Result<Prepared> {
-    let Preparation { spec, folder, store, .. } = preparation;
-    let (term, begun) = (journal.term(), clock::now());
-    tell(Input::Stage(Stage::Import));
-    let rows = dataset::read_rows(&spec.data, folder, &|done, total| {
-        tell(Input::Progress { done, total, unit: "bytes".into() });
-    })
-    .await?;
-    let mut warnings = Vec::new();
-    let model = import_model(preparation, term, tell, &mut warnings).await?;
-    let hidden = check_model(spec, &model.record, store).await?;
-    let imported = clock::now();
-    tell(Input::Stage(Stage::Split));
-    let (data, seed) = (spec.data.clone(), spec.train.seed);
-    let split = tokio::task::spawn_blocking(move || dataset::split(rows, &data, seed))
-        .await
-        .map_err(|e| Error::Internal(format!("the split was interrupted: {e}")))??;
-    warnings.extend(split.warnings.iter().cloned());
+/// What an import has before it begins.
+#[derive(Default)]
+pub(crate) struct Import {
+    /// Pairs that were made from documents.
+    pub made: Option<Made>,
+    /// The base model, where it is in the store.
+    pub model: Option<Stored<ModelManifest>>,
+}
+
+impl Preparation {
+    /// The rows of the files that the spec names, and those that were made from documents.
+    async fn rows(
+        &self,
+        made: Option<Made>,
+        tell: &(dyn Fn(Input) + Send + Sync),
+    ) -> Result<(dataset::Rows, Option<MadeReport>)> {
+        let progress = |done, total| tell(Input::Progress { done, total, unit: "bytes".into() });
+        let Some(made) = made else {
+            return Ok((dataset::read_rows(&self.spec.data, &self.folder, &progress).await?, None));
+        };
+        let mut rows = dataset::read_rows_if_any(&self.spec.data, &self.folder, &progress).await?;
+        rows.train.extend(made.pairs);
+        dataset::make_ids_unique(&mut rows.train);
+        Ok((rows, Some(made.report)))
+    }
+
+    /// Puts model, data set and plans into the store; the record is for the journal of this term.
+    pub(crate) async fn import(
+        &self,
+        term: u64,
+        tell: &(dyn Fn(Input) + Send + Sync),
+        given: Import,
+    ) -> Result<(Prepared, PreparedRecord)> {
+        let Self { spec, folder, store, .. } = self;
+        let begun = clock::now();
+        let is_made = given.made.is_some();
+        if !is_made {
+            tell(Input::Stage(Stage::Import));
+        }
+        let (rows, made) = self.rows(given.made, tell).await?;
+        let mut warnings = Vec::new();
+        let model = match given.model {
+            Some(model) => model,
+            None => {
+                let texts = || rows.train.iter().flat_map(|pair| pair.columns().map(str::to_owned)).collect();
+                import_model(self, term, tell, texts, &mut warnings).await?
+            }
+        };
+        let hidden = check_model(spec, &model.record, store).await?;
+        let imported = clock::now();
+        if !is_made {
+            tell(Input::Stage(Stage::Split));
+        }
+        let (data, seed) = (spec.data.clone(), spec.train.seed);
+        let mut split = tokio::task::spawn_blocking(move || dataset::split(rows, &data, seed))
+            .await
+            .map_err(|e| Error::Internal(format!("the split was interrupted: {e}")))??;
+        split.made = made;
+        warnings.extend(split.warnings.iter().cloned());
+        let (plans, objects) = put_plans(spec, &split, store, term).await?;
+        let dataset = dataset::commit(&split, store, term).await?;
+        let run_digest = spec.identity(&dataset.record.train.digest, &model.record.digest)?;
+        let prepared = Prepared::new(spec, dataset, model, &plans, objects.clone(), run_digest.clone(), hidden)?;
+        if prepared.rows_left_out > 0 {
+            warnings.push(format!(
+                "{} training rows are left out of an epoch: no full batch of {} without equal texts could hold them",
+                prepared.rows_left_out, spec.train.global_batch_size
+            ));
+        }
+        let done = clock::now();
+        let wall = if is_made {
+            vec![(Stage::Split, done - begun)]
+        } else {
+            vec![(Stage::Import, imported - begun), (Stage::Split, done - imported)]
+        };
+        let record = PreparedRecord {
+            spec: spec.clone(),
+            run_digest,
+            hidden_size: hidden as u64,
+            total_steps: prepared.schedule.total(),
+            dataset: prepared.dataset.object.clone(),
+            model: prepared.model.object.clone(),
+            plans: objects,
+            stamps: resume::stamps(spec, folder, &prepared.dataset.record, &prepared.model.record).await,
+            warnings,
+            wall_s: wall.into_iter().map(|(stage, wall)| (stage.name().to_owned(), wall.as_secs_f64())).collect(),
+        };
+        Ok((prepared, record))
+    }
+}
+
+/// The batch plan of each epoch, and where it lies.
+async fn put_plans(spec: &RunSpec, split: &dataset::Split, store: &Store, term: u64) -> Result<(Vec<EpochPlan>, Vec<ObjectRef>)> {
     let train = &spec.train;
-    let epochs = 0..train.num_train_epochs;
-    let plans = epochs
-        .map(|epoch| dataset::plan_epoch(&split.train, train.seed, epoch, train.global_batch_size, train.drop_last))
-        .collect::<Result<Vec<_>>>()?;
-    let dataset = dataset::commit(&split, store, term).await?;
+    let plan = |epoch| dataset::plan_epoch(&split.train, train.seed, epoch, train.global_batch_size, train.drop_last);
+    let plans = (0..train.num_train_epochs).map(plan).collect::<Result<Vec<_>>>()?;
     let mut objects = Vec::with_capacity(plans.len());
     for plan in &plans {
         objects.push(store.put(&layout::plan(term, plan.epoch), plan.to_bytes()).await?);
     }
-    let run_digest = spec.identity(&dataset.record.train.digest, &model.record.digest)?;
-    let prepared = Prepared::new(spec, dataset, model, &plans, objects.clone(), run_digest.clone(), hidden)?;
-    if prepared.rows_left_out > 0 {
-        warnings.push(format!(
-            "{} training rows are left out of an epoch: no full batch of {} without equal texts could hold them",
-            prepared.rows_left_out, spec.train.global_batch_size
-        ));
-    }
-    let wall = [(Stage::Import, imported - begun), (Stage::Split, clock::now() - imported)];
-    let record = PreparedRecord {
-        spec: spec.clone(),
-        run_digest,
-        hidden_size: hidden as u64,
-        total_steps: prepared.schedule.total(),
-        dataset: prepared.dataset.object.clone(),
-        model: prepared.model.object.clone(),
-        plans: objects,
-        stamps: resume::stamps(spec, folder, &prepared.dataset.record, &prepared.model.record).await,
-        warnings,
-        wall_s: wall.into_iter().map(|(stage, wall)| (stage.name().to_owned(), wall.as_secs_f64())).collect::<BTreeMap<_, _>>(),
-    };
-    fail::fail_point!("journal::before_prepared");
-    journal.append(Record::Prepared(Box::new(record))).await?;
-    fail::fail_point!("journal::after_prepared");
-    Ok(prepared)
+    Ok((plans, objects))
 }
 
 async fn import_model(
     preparation: &Preparation,
     term: u64,
     tell: &(dyn Fn(Input) + Send + Sync),
+    texts: impl FnOnce() -> Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Result<Stored<ModelManifest>> {
     let (base, store) = (&preparation.spec.model.base, &preparation.store);
@@ -168,7 +261,7 @@ async fn import_model(
     let progress = |done, total| tell(Input::Progress { done, total, unit: "bytes".into() });
     let (manifest, said) = match &preparation.make_model {
         Some(make) => {
-            let made = make().await?;
+            let made = make(texts()).await?;
             model_import::import_folder(made.path(), base, target, &progress).await?
         }
         None => {

@@ -1,6 +1,7 @@
 //! A coordinator from its first to its last breath.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use artel_common::digest::Digest;
@@ -76,7 +77,12 @@ pub async fn serve(
         own_processes.push(std::os::unix::process::parent_id());
     }
     let token: [u8; 32] = rand::random();
-    let (event_loop, handle) = EventLoop::new(Core::new(spec.clone(), token), patient, events.clone(), own_processes);
+    let writer = format!("{}-{}", std::process::id(), Digest::of(&token).short());
+    let folder = options.spec.folder.clone();
+    let preparation =
+        Arc::new(Preparation { spec: spec.clone(), folder, make_model: options.make_model, store: store.clone(), writer });
+    let (event_loop, handle) =
+        EventLoop::new(Core::new(spec.clone(), token), patient, preparation.clone(), events.clone(), own_processes);
     let spec_json = serde_json::to_string(&spec).map_err(|e| RunError { exit: Exit::Internal, message: e.to_string() })?;
     let face = Face { handle: handle.clone(), store_url: store.url().to_owned(), spec_json };
     let (closing, closed) = oneshot::channel::<()>();
@@ -90,9 +96,6 @@ pub async fn serve(
             let _ = closed.await;
         });
     let mut server = tokio::spawn(server);
-    let writer = format!("{}-{}", std::process::id(), Digest::of(&token).short());
-    let preparation =
-        Preparation { spec, folder: options.spec.folder.clone(), make_model: options.make_model, store: store.clone(), writer };
     let preparing = tokio::spawn(run_preparation(preparation, handle.clone()));
     let stopping = tokio::spawn(watch_stop(stop, handle));
     let ending = event_loop.run().await;
@@ -105,10 +108,11 @@ pub async fn serve(
     conclude(ending, &store, &events).await
 }
 
-async fn run_preparation(preparation: Preparation, handle: Handle) {
+async fn run_preparation(preparation: Arc<Preparation>, handle: Handle) {
     let tell = |input| handle.tell_soon(input);
     match prepare(&preparation, &tell).await {
         Ok(Ready::Prepared(prepared, journal)) => handle.prepared(prepared, journal).await,
+        Ok(Ready::Making(cuts, journal)) => handle.making(cuts, journal).await,
         Ok(Ready::Done(report)) => handle.already_done(report).await,
         Err(e) => {
             let failure = Failure { exit: e.kind().into(), message: e.to_string() };

@@ -6,7 +6,8 @@ use artel_common::checkpoint::{CheckpointManifest, CheckpointPart};
 use artel_common::digest::Digest;
 use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
-use artel_common::journal::{CheckpointRecord, Record, RunState};
+use artel_common::journal::{CheckpointRecord, PreparedRecord, Record, RunState};
+use artel_common::making::MakingState;
 use artel_common::records::{ExportManifest, ObjectRef, Report, TokensManifest};
 use artel_proto::v1;
 
@@ -71,6 +72,15 @@ pub enum Input {
     },
     /// Data set, model and plan are there; and what the journal says of the run so far.
     Prepared(Box<Prepared>, Box<RunState>),
+    /// The list of documents is there, and the pieces that it is read in (first and count); and what the journal says.
+    Making {
+        /// The pieces.
+        cuts: Vec<(u64, u64)>,
+        /// The journal's state.
+        run: Box<RunState>,
+    },
+    /// Pairs were made into a data set: what the run goes on with, and what the journal is to say of it.
+    Built(Box<Prepared>, Box<PreparedRecord>),
     /// The run in the store is done already.
     AlreadyDone,
     /// The preparation, or a commit, failed.
@@ -178,6 +188,8 @@ pub enum Effect {
         /// Which.
         worker: String,
     },
+    /// Make a data set of the pairs, then say `Built`.
+    Build(Box<MakingState>),
     /// Make something durable, then say `Recorded`.
     Commit(Box<Commit>),
     /// End the run.

@@ -31,7 +31,8 @@ impl Core {
         effects.push(Effect::Emit(Event::Leaving { reason: reason.clone() }));
         self.leaving = Some(Leaving { since: now, reason });
         let idle = match self.phase {
-            Phase::Preparing | Phase::Gathering | Phase::Tokenising | Phase::CommittingTokens => true,
+            Phase::Making => self.nothing_is_made(),
+            Phase::Preparing | Phase::RecordingPrepared | Phase::Gathering | Phase::Tokenising | Phase::CommittingTokens => true,
             Phase::Opening | Phase::Joining => true,
             Phase::EvaluatingBase | Phase::Evaluating | Phase::Recording | Phase::Exporting => self.step == 0 || self.is_saved(),
             Phase::Training | Phase::Saving | Phase::Reporting | Phase::Over => false,
@@ -57,6 +58,7 @@ impl Core {
         let kept = match self.run.last_checkpoint() {
             Some(last) if last.step == self.step => format!("the state after step {} of {total} is saved", last.step),
             Some(last) => format!("the state after step {} of {total} is saved, later steps will be redone", last.step),
+            None if self.phase == Phase::Making => "what was read and answered is kept".to_owned(),
             None if self.step > 0 => format!("no state was saved yet, {} steps will be redone", self.step),
             None => "no step was made yet".to_owned(),
         };

@@ -1,8 +1,10 @@
 //! The coordinator's decisions as one pure function: `(state, input, now) -> effects`. No await, no clock, no
 //! randomness, no store inside; the same core runs in tests and in production.
 
+mod gate;
 mod input;
 mod leaving;
+mod making;
 mod outcome;
 mod prepared;
 mod saves;
@@ -24,6 +26,7 @@ pub use input::{Commit, Effect, Failure, Input, NewWorker, RankPart};
 pub use prepared::Prepared;
 
 use leaving::Leaving;
+use making::Making;
 use saves::Saving;
 
 /// How often a worker says that it lives.
@@ -62,6 +65,10 @@ struct WorldTask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Preparing,
+    /// Documents become pairs.
+    Making,
+    /// What was prepared is being recorded.
+    RecordingPrepared,
     Gathering,
     Tokenising,
     CommittingTokens,
@@ -88,6 +95,9 @@ pub struct Core {
     stage: Option<(Stage, Duration)>,
     wall: BTreeMap<String, f64>,
     workers: Vec<Worker>,
+    /// Workers that ever came.
+    num_admitted: u64,
+    making: Option<Making>,
     next_task: u64,
     prepared: Option<Prepared>,
     /// What the journal says.
@@ -124,6 +134,8 @@ impl Core {
             stage: None,
             wall: BTreeMap::new(),
             workers: Vec::new(),
+            num_admitted: 0,
+            making: None,
             next_task: 1,
             prepared: None,
             run: RunState::default(),
@@ -159,6 +171,8 @@ impl Core {
             Input::Stage(stage) => self.enter(stage, now, &mut effects),
             Input::Progress { done, total, unit } => self.progress(done, total, unit, &mut effects),
             Input::Prepared(prepared, run) => self.prepared(*prepared, *run, now, &mut effects),
+            Input::Making { cuts, run } => self.begin_making(&cuts, *run, now, &mut effects),
+            Input::Built(prepared, record) => self.built(*prepared, *record, now, &mut effects),
             Input::AlreadyDone => {
                 effects.push(Effect::Emit(Event::AlreadyDone {}));
                 self.finish(Exit::Done, "the run in this store is done already".into(), &mut effects);
@@ -213,7 +227,13 @@ impl Core {
                 self.leave_stage(now, String::new(), effects);
                 self.finish(Exit::Done, "the run is done".into(), effects);
             }
-            Record::Evaluated { .. } | Record::Began(_) | Record::Prepared(_) | Record::Pruned { .. } => {}
+            Record::Read(_) | Record::Asked(_) | Record::Reserved { .. } => self.piece_recorded(record, now, effects),
+            Record::Prepared(_) => {
+                if let Some(prepared) = self.prepared.take() {
+                    self.prepared(prepared, self.run.clone(), now, effects);
+                }
+            }
+            Record::Evaluated { .. } | Record::Began(_) | Record::Sources { .. } | Record::Pruned { .. } => {}
         }
     }
 

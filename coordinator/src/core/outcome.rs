@@ -29,6 +29,7 @@ impl Core {
         let tenth = (self.losses.len() / 10).max(1);
         let prepared = self.prepared.as_ref();
         let dataset = prepared.map(|prepared| &prepared.dataset.record);
+        let made = dataset.and_then(|dataset| dataset.made.as_ref());
         let on_train = dataset.is_some_and(|dataset| dataset.test_is_train);
         let trained_pairs = prepared.map_or(0, |prepared| prepared.pairs_up_to(self.step));
         let mut attempts = self.run.attempts.clone();
@@ -55,6 +56,8 @@ impl Core {
             peak_memory_mb: self.peak_bytes as f64 / 1e6,
             attempts,
             import: dataset.map(|dataset| dataset.import.clone()).unwrap_or_default(),
+            documents: made.map(|made| made.documents.clone()).unwrap_or_default(),
+            questions: made.map(|made| made.questions.clone()),
             evaluations: self.run.evaluations.clone(),
             loss_first: mean(&self.losses[..tenth.min(self.losses.len())]),
             loss_last: mean(&self.losses[self.losses.len().saturating_sub(tenth)..]),

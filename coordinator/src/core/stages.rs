@@ -5,7 +5,7 @@ use std::time::Duration;
 use artel_common::digest::Digest;
 use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
-use artel_common::journal::{Exported, Record, RunState};
+use artel_common::journal::{Exported, PreparedRecord, Record, RunState};
 use artel_common::records::{Evaluation, ExportManifest, Metrics, ModelFile, TokenShardRef, TokensManifest};
 use artel_common::spec::Strategy;
 use artel_proto::v1::complete_task_request::Result as Outcome;
@@ -15,6 +15,16 @@ use artel_proto::v1::{self, report_request::Report};
 use super::{Commit, Core, Effect, Failure, Phase, Prepared, WorldTask};
 
 impl Core {
+    /// The data set was made of the pairs: the run goes on with it once that is recorded.
+    pub(super) fn built(&mut self, prepared: Prepared, mut record: PreparedRecord, now: Duration, effects: &mut Vec<Effect>) {
+        for (stage, seconds) in self.wall_s(now) {
+            record.wall_s.entry(stage).or_insert(seconds);
+        }
+        self.prepared = Some(prepared);
+        self.phase = Phase::RecordingPrepared;
+        Self::commit(Commit::Record(Record::Prepared(Box::new(record))), effects);
+    }
+
     /// Data, model and plans are there: where the run stands follows from the journal.
     pub(super) fn prepared(&mut self, prepared: Prepared, run: RunState, now: Duration, effects: &mut Vec<Effect>) {
         let dataset = &prepared.dataset.record;
@@ -81,7 +91,7 @@ impl Core {
 
     /// A worker did what it was told.
     pub(super) fn done(&mut self, worker: &str, task: u64, outcome: Outcome, now: Duration, effects: &mut Vec<Effect>) {
-        if !self.take_back(worker, task) {
+        if self.piece_done(worker, task, &outcome, now, effects) || !self.take_back(worker, task) {
             return;
         }
         match outcome {

@@ -50,7 +50,7 @@ fn split(rows: u64, shards: usize) -> SplitManifest {
 
 fn prepared() -> Prepared {
     let import = ImportReport::default();
-    let dataset = DatasetManifest { format: 1, train: split(20, 3), test: split(4, 1), test_is_train: false, import };
+    let dataset = DatasetManifest { format: 1, train: split(20, 3), test: split(4, 1), test_is_train: false, import, made: None };
     let model = ModelManifest { format: 1, source: "model".into(), files: Vec::new(), digest: Digest::of(b"model") };
     Prepared {
         dataset: Stored { record: dataset, object: object("dataset") },
@@ -197,7 +197,7 @@ impl Run {
                 self.exported = Some((export.step, export.checkpoint.is_some()));
                 Outcome::Exported(v1::Exported { files: Vec::new(), weights_digest: Digest::of(b"weights").to_string() })
             }
-            Kind::Stop(_) => panic!("a stop is no work"),
+            Kind::Stop(_) | Kind::Read(_) | Kind::Ask(_) => panic!("no work of a rank"),
         })
     }
 

@@ -35,7 +35,7 @@ impl Core {
                 worker.kernel_path, first.id, first.facts.kernel_path
             ));
         }
-        Ok(format!("worker-{}", self.workers.len() + 1))
+        Ok(format!("worker-{}", self.num_admitted + 1))
     }
 
     pub(super) fn register(&mut self, facts: NewWorker, now: Duration, effects: &mut Vec<Effect>) {
@@ -44,6 +44,7 @@ impl Core {
             known.last_seen = now;
             return;
         }
+        self.num_admitted += 1;
         self.workers.push(Worker { id: id.clone(), facts, last_seen: now, pss_bytes: 0, assigned: None });
         let (present, wanted) = (self.workers.len() as u32, self.spec.workers.count as u32);
         effects.push(Effect::Emit(Event::WorkerJoined { worker: id, present, wanted }));
@@ -97,7 +98,7 @@ impl Core {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.take_back(worker, task) {
+        if self.piece_failed(worker, task, kind, &message, now, effects) || !self.take_back(worker, task) {
             return;
         }
         use v1::FailureKind as Kind;
@@ -141,6 +142,11 @@ impl Core {
                 self.stage_name(),
                 LEASE.as_secs()
             );
+            if self.phase == Phase::Making {
+                let id = lost.id.clone();
+                self.warn(format!("{id} was lost; what it was at is done by others"), effects);
+                return self.give_up_worker(&id, effects);
+            }
             return self.fail(Failure { exit: Exit::WorkerLost, message }, effects);
         }
         self.leave_in_time(now, effects);

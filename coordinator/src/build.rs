@@ -1,0 +1,169 @@
+//! Pairs that workers made become a data set: gathered in order, cleaned, counted by document, put out for people, and then split like any others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use artel_common::event::Stage;
+use artel_common::making::{
+    DocumentReport, FailedChunk, FilteredBy, Ledger, MadeReport, MakingState, PairRow, QuestionsReport, decode_pairs,
+};
+use artel_common::records::{ModelManifest, Pair, Stored};
+use artel_common::spec::{Positive, RunSpec};
+use artel_common::store::Store;
+use artel_common::{Error, Result, layout};
+
+use crate::core::{Input, Prepared};
+use crate::dataset::{CleanSettings, Filtered, GeneratedPair, clean};
+use crate::prepare::{Import, Preparation};
+
+/// Failed chunks that the report lists; all are counted, and all stand in the shards of pairs.
+const MOST_LISTED: usize = 100;
+
+/// What making came to.
+pub(crate) struct Made {
+    /// Rows for the data set.
+    pub pairs: Vec<Pair>,
+    /// For the report.
+    pub report: MadeReport,
+}
+
+/// Makes the data set, model and plans of a run whose chunks have all been asked about; `term` is the coordinator's.
+///
+/// # Errors
+/// The store refuses or an object is damaged; no pair is left; as [`crate::prepare::prepare`].
+pub(crate) async fn build(
+    preparation: &Preparation,
+    state: &MakingState,
+    term: u64,
+    tell: &(dyn Fn(Input) + Send + Sync),
+) -> Result<(Prepared, artel_common::journal::PreparedRecord)> {
+    tell(Input::Stage(Stage::Split));
+    let made = gather(&preparation.spec, &preparation.store, state).await?;
+    let model = match &state.model {
+        None => None,
+        Some(object) => {
+            let record: ModelManifest = preparation.store.get_json_verified(object).await?;
+            Some(Stored { record, object: object.clone() })
+        }
+    };
+    preparation.import(term, tell, Import { made: Some(made), model }).await
+}
+
+async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Made> {
+    let (mut rows, mut ledger) = (Vec::new(), Ledger::default());
+    let mut asked: Vec<_> = state.asked.iter().collect();
+    asked.sort_by_key(|piece| (piece.shard, piece.from));
+    for piece in asked {
+        rows.extend(decode_pairs(store.get_verified(&piece.pairs).await?)?);
+        ledger.add(&piece.ledger);
+    }
+    let mut documents = Vec::new();
+    let mut read: Vec<_> = state.read.iter().collect();
+    read.sort_by_key(|piece| piece.first);
+    for piece in read {
+        documents.extend(store.get_json_verified::<Vec<DocumentReport>>(&piece.reports).await?);
+    }
+    let chunks: u64 = documents.iter().map(|document| document.chunks).sum();
+    if documents.len() as u64 != state.documents || chunks != ledger.chunks {
+        return Err(Error::Internal(format!(
+            "{} of {} documents and {} of {chunks} chunks were brought to an end: this is a defect; please report it",
+            documents.len(),
+            state.documents,
+            ledger.chunks
+        )));
+    }
+    let questions = questions(spec, &rows, &ledger);
+    let positive = spec.data.positive;
+    let settings = CleanSettings::default();
+    let generated = generated(rows);
+    if generated.is_empty() {
+        return Err(nothing(&documents, &questions));
+    }
+    let cleaned = tokio::task::spawn_blocking(move || clean(generated, &settings))
+        .await
+        .map_err(|e| Error::Internal(format!("the cleaning was interrupted: {e}")))?;
+    store.put(layout::PAIRS_CSV, csv(&cleaned.kept)?.into()).await?;
+    let filtered: Vec<FilteredBy> = cleaned.filtered.iter().filter(|by| by.count > 0).map(filtered_by).collect();
+    let mut kept: BTreeMap<&str, u64> = BTreeMap::new();
+    for pair in &cleaned.kept {
+        *kept.entry(&pair.document).or_default() += 1;
+    }
+    for document in &mut documents {
+        document.pairs = kept.get(document.source.as_str()).copied().unwrap_or(0);
+    }
+    let questions = QuestionsReport { filtered, pairs: cleaned.kept.len() as u64, ..questions };
+    let pairs = cleaned.kept.into_iter().map(|pair| pair.into_pair(positive)).collect();
+    Ok(Made { pairs, report: MadeReport { documents, questions } })
+}
+
+fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
+    let failed = documents.iter().find(|document| document.status == "failed").map(|document| document.message.clone());
+    let why = questions.failures.first().map(|failure| failure.reason.clone()).or(failed).unwrap_or_default();
+    Error::Data(format!(
+        "no pair came of {} documents ({} chunks failed), the first reason: {why}; look at `artel documents STORE` and `artel pairs STORE`",
+        documents.len(),
+        questions.failed_chunks
+    ))
+}
+
+fn questions(spec: &RunSpec, rows: &[PairRow], ledger: &Ledger) -> QuestionsReport {
+    let section = spec.questions.as_ref();
+    let failed = rows.iter().filter_map(|row| {
+        let reason = row.failure.clone()?;
+        Some(FailedChunk { document: row.document.clone(), chunk: row.chunk, reason })
+    });
+    QuestionsReport {
+        provider: section
+            .and_then(|section| serde_json::to_value(section.provider).ok()?.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        model: section.map(|section| section.model.clone()).unwrap_or_default(),
+        positive: if spec.data.positive == Positive::Chunk { "chunk" } else { "answer" }.into(),
+        requests: ledger.requests,
+        cache_hits: ledger.cache_hits,
+        tokens_in: ledger.tokens_in,
+        tokens_out: ledger.tokens_out,
+        cost: ledger.cost_micros as f64 / 1e6,
+        failed_chunks: ledger.failed_chunks,
+        failures: failed.take(MOST_LISTED).collect(),
+        pairs_made: ledger.pairs,
+        filtered: Vec::new(),
+        pairs: 0,
+    }
+}
+
+/// Rows that have a pair; chunks and documents' names are shared by the pairs of one.
+fn generated(rows: Vec<PairRow>) -> Vec<GeneratedPair> {
+    let mut pairs: Vec<GeneratedPair> = Vec::with_capacity(rows.len());
+    let (mut chunk, mut document): (Arc<str>, Arc<str>) = ("".into(), "".into());
+    for row in rows {
+        let (Some(question), Some(answer)) = (row.question, row.answer) else { continue };
+        if *chunk != *row.text {
+            chunk = row.text.into();
+        }
+        if *document != *row.document {
+            document = row.document.into();
+        }
+        let id = pairs.len().to_string();
+        pairs.push(GeneratedPair { id, question, answer, chunk: chunk.clone(), document: document.clone() });
+    }
+    pairs
+}
+
+fn filtered_by(filtered: &Filtered) -> FilteredBy {
+    let examples = filtered.examples.iter().map(|example| [example.question.clone(), example.answer.clone()]);
+    FilteredBy { rule: filtered.rule.clone(), count: filtered.count, examples: examples.collect() }
+}
+
+/// The pairs as the usual tools read them.
+fn csv(pairs: &[GeneratedPair]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let written = (|| {
+        writer.write_record(["Text Chunk", "Question", "Answer", "document"])?;
+        for pair in pairs {
+            writer.write_record([&*pair.chunk, &pair.question, &pair.answer, &*pair.document])?;
+        }
+        writer.flush()
+    })();
+    written.map_err(|e| Error::Internal(format!("cannot write {}: {e}", layout::PAIRS_CSV)))?;
+    writer.into_inner().map_err(|e| Error::Internal(format!("cannot write {}: {e}", layout::PAIRS_CSV)))
+}

@@ -1,0 +1,285 @@
+//! The documents of a run: found, named, and put where every worker reaches them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use artel_common::digest::Digest;
+use artel_common::making::{Place, Source, SourceList};
+use artel_common::records::ObjectRef;
+use artel_common::spec::DocumentsSection;
+use artel_common::store::{Store, local_folder};
+use artel_common::{Error, Result, layout};
+
+/// Version of [`SourceList`].
+const FORMAT: u32 = 1;
+/// Documents of one piece of reading, at most.
+const PIECE_DOCUMENTS: usize = 4;
+/// Bytes of one piece, at most, unless one document alone has more.
+const PIECE_BYTES: u64 = 16 << 20;
+/// A larger file is no document.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// A file or object that a pattern names.
+struct Found {
+    name: String,
+    place: Where,
+}
+
+enum Where {
+    File(PathBuf),
+    Object { store: String, key: String, bytes: u64 },
+    Outside(PathBuf),
+}
+
+/// Finds the documents that the spec names, puts local ones into the store, then the list of all of them.
+///
+/// `progress` is told documents done and in all.
+///
+/// # Errors
+/// A source is missing or a glob matches nothing, or the store refuses. A document that alone cannot be had is in the list, with the reason.
+pub async fn list(
+    section: &DocumentsSection,
+    folder: &Path,
+    store: &Store,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<(SourceList, ObjectRef)> {
+    let mut found = Vec::new();
+    for pattern in &section.sources {
+        match local_folder(pattern) {
+            Some(path) => find_local(&path, folder, &mut found)?,
+            None => find_remote(pattern, &mut found).await?,
+        }
+    }
+    let mut names = BTreeSet::new();
+    found.retain(|document| names.insert(document.name.clone()));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    if found.is_empty() {
+        return Err(Error::Data("documents.sources names folders without a file; name what is to be read".into()));
+    }
+    let there: BTreeSet<String> = store.list_prefix("documents/files/").await?.into_iter().map(|listed| listed.key).collect();
+    let total = found.len() as u64;
+    let mut sources = Vec::with_capacity(found.len());
+    for (done, document) in found.into_iter().enumerate() {
+        sources.push(bring(document, store, &there).await?);
+        progress(done as u64 + 1, total);
+    }
+    let list = SourceList { format: FORMAT, sources };
+    let bytes = serde_json::to_vec(&list).map_err(|e| Error::Internal(format!("cannot write the list of documents: {e}")))?;
+    let object = store.put(&layout::source_list(Digest::of(&bytes).as_str()), bytes.into()).await?;
+    Ok((list, object))
+}
+
+/// Puts a document where workers reach it, or says why that cannot be.
+async fn bring(document: Found, store: &Store, there: &BTreeSet<String>) -> Result<Source> {
+    let Found { name, place } = document;
+    let refused = |reason: &str, message: String| Place::Refused { reason: reason.into(), message };
+    let path = match place {
+        Where::Object { store, key, bytes } => return Ok(Source { name, place: Place::Bucket { store, key }, bytes }),
+        Where::Outside(target) => {
+            let message = format!(
+                "{name} is a link to {}, outside of what the spec names; name that itself, or leave the link out",
+                target.display()
+            );
+            return Ok(Source { name, place: refused("outside", message), bytes: 0 });
+        }
+        Where::File(path) => path,
+    };
+    let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+    if bytes > MOST_BYTES {
+        let message = format!("{name} has {bytes} bytes, more than a document may have ({MOST_BYTES}); split it");
+        return Ok(Source { name, place: refused("limit", message), bytes });
+    }
+    let content = match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
+        Ok(Ok(content)) => content,
+        Ok(Err(e)) => {
+            let message = format!("{name} cannot be read: {e}; look at its rights");
+            return Ok(Source { name, place: refused("missing", message), bytes });
+        }
+        Err(e) => return Err(Error::Internal(format!("reading {name} was interrupted: {e}"))),
+    };
+    let (sha256, bytes) = (Digest::of(&content), content.len() as u64);
+    let key = layout::source_file(sha256.as_str());
+    let object = if there.contains(&key) { ObjectRef { key, bytes, sha256 } } else { store.put(&key, content.into()).await? };
+    Ok(Source { name, place: Place::Stored(object), bytes })
+}
+
+/// The pieces that the list is read in, as first document and how many. They follow from the list alone, so that a run goes on with the same.
+pub fn cut(list: &SourceList) -> Vec<(u64, u64)> {
+    let mut cuts: Vec<(u64, u64)> = Vec::new();
+    let mut bytes = 0;
+    for (index, source) in list.sources.iter().enumerate() {
+        bytes += source.bytes;
+        match cuts.last_mut() {
+            Some((_, count)) if (*count as usize) < PIECE_DOCUMENTS && bytes <= PIECE_BYTES => *count += 1,
+            _ => {
+                cuts.push((index as u64, 1));
+                bytes = source.bytes;
+            }
+        }
+    }
+    cuts
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+fn find_local(path: &Path, spec_dir: &Path, found: &mut Vec<Found>) -> Result<()> {
+    let whole = spec_dir.join(path);
+    let shown =
+        |file: &Path| if path.is_absolute() { file } else { file.strip_prefix(spec_dir).unwrap_or(file) }.display().to_string();
+    if whole.is_dir() {
+        return walk(&whole, &canonical(&whole)?, &shown, found);
+    }
+    if whole.exists() {
+        found.push(Found { name: path.display().to_string(), place: Where::File(whole) });
+        return Ok(());
+    }
+    let Some(text) = path.to_str().filter(|text| is_glob(text)) else {
+        return Err(Error::Data(format!(
+            "documents.sources: {} does not exist; paths are relative to the spec's folder",
+            whole.display()
+        )));
+    };
+    let base =
+        if path.is_absolute() { String::new() } else { format!("{}/", glob::Pattern::escape(&spec_dir.display().to_string())) };
+    let paths =
+        glob::glob(&format!("{base}{text}")).map_err(|e| Error::Data(format!("documents.sources: {text} is not a glob: {e}")))?;
+    let before = found.len();
+    // what stands before the first sign of a glob is the folder that its files are in
+    let fixed: PathBuf = path.iter().take_while(|part| !is_glob(&part.to_string_lossy())).collect();
+    let root = canonical(&spec_dir.join(fixed))?;
+    for file in paths.flatten() {
+        if file.is_file() {
+            add(&file, &root, &shown, found)?;
+        }
+    }
+    if found.len() == before {
+        return Err(Error::Data(format!("documents.sources: no file matches {text} in {}", spec_dir.display())));
+    }
+    Ok(())
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|e| Error::io(path, e))
+}
+
+/// A file of a folder or glob: a link that leads out of it is not followed, but told of.
+fn add(file: &Path, root: &Path, shown: &dyn Fn(&Path) -> String, found: &mut Vec<Found>) -> Result<()> {
+    let name = shown(file);
+    let place = match file.canonicalize() {
+        Ok(real) if real.starts_with(root) => Where::File(file.to_path_buf()),
+        Ok(real) => Where::Outside(real),
+        Err(_) => Where::File(file.to_path_buf()),
+    };
+    found.push(Found { name, place });
+    Ok(())
+}
+
+/// All files below a folder but hidden ones; links to folders are not followed.
+fn walk(folder: &Path, root: &Path, shown: &dyn Fn(&Path) -> String, found: &mut Vec<Found>) -> Result<()> {
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))? {
+            let entry = entry.map_err(|e| Error::io(&folder, e))?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let (path, kind) = (entry.path(), entry.file_type().map_err(|e| Error::io(entry.path(), e))?);
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() && path.is_dir() {
+                let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+                found.push(Found { name: shown(&path), place: Where::Outside(target) });
+            } else {
+                add(&path, root, shown, found)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn find_remote(url: &str, found: &mut Vec<Found>) -> Result<()> {
+    let fixed = url.find(['*', '?', '[']).unwrap_or(url.len());
+    let is_prefix = fixed == url.len() && (url.ends_with('/') || !url.rsplit('/').next().unwrap_or("").contains('.'));
+    let (folder, rest) = if is_prefix {
+        (url.trim_end_matches('/'), "")
+    } else {
+        let at = url[..fixed].rfind('/').filter(|&at| !url[..at].ends_with('/') && !url[..at].ends_with(':'));
+        let at = at.ok_or_else(|| Error::Data(format!("documents.sources: {url} names no object; use s3://BUCKET/PATH/")))?;
+        (&url[..at], &url[at + 1..])
+    };
+    let store = Store::open(folder)?;
+    let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let pattern = glob::Pattern::new(rest).map_err(|e| Error::Data(format!("documents.sources: {url} is not a glob: {e}")))?;
+    let before = found.len();
+    for listed in store.list_prefix("").await? {
+        let hidden = listed.key.split('/').any(|part| part.starts_with('.'));
+        if !hidden && !listed.key.ends_with('/') && (is_prefix || pattern.matches_with(&listed.key, options)) {
+            let place = Where::Object { store: folder.to_owned(), key: listed.key.clone(), bytes: listed.bytes };
+            found.push(Found { name: format!("{folder}/{}", listed.key), place });
+        }
+    }
+    if found.len() == before {
+        return Err(Error::Data(format!("documents.sources: no object matches {url}; look at the bucket and its prefix")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(sources: &[&str]) -> DocumentsSection {
+        let text = format!("[documents]\nsources = {sources:?}\n[questions]\nprovider = \"offline\"\n[model]\nbase = \"b\"\n");
+        artel_common::spec::RunSpec::parse(&text, "test").unwrap().0.documents.unwrap()
+    }
+
+    fn names(list: &SourceList) -> Vec<(&str, bool)> {
+        list.sources.iter().map(|source| (source.name.as_str(), matches!(source.place, Place::Stored(_)))).collect()
+    }
+
+    /// Goal: folders, globs and files are found once each; hidden files are not, links that lead out are told of. Method: a folder with all of these.
+    #[tokio::test]
+    async fn local_documents() {
+        let scratch = tempfile::tempdir().unwrap();
+        let docs = scratch.path().join("docs");
+        std::fs::create_dir_all(docs.join("deep")).unwrap();
+        std::fs::write(scratch.path().join("secret.txt"), "outside").unwrap();
+        for file in ["a.txt", "b.md", "deep/c.html", ".hidden"] {
+            std::fs::write(docs.join(file), file).unwrap();
+        }
+        std::os::unix::fs::symlink("../secret.txt", docs.join("link.txt")).unwrap();
+        std::os::unix::fs::symlink("a.txt", docs.join("same.txt")).unwrap();
+        std::os::unix::fs::symlink("..", docs.join("loop")).unwrap();
+        let store = Store::open(&scratch.path().join("store").display().to_string()).unwrap();
+        let (list, object) =
+            list(&section(&["docs", "docs/*.txt", "docs/a.txt"]), scratch.path(), &store, &|_, _| {}).await.unwrap();
+        let expected = [
+            ("docs/a.txt", true),
+            ("docs/b.md", true),
+            ("docs/deep/c.html", true),
+            ("docs/link.txt", false),
+            ("docs/loop", false),
+            ("docs/same.txt", true),
+        ];
+        assert_eq!(names(&list), expected);
+        let again: SourceList = store.get_json_verified(&object).await.unwrap();
+        assert_eq!(again, list);
+        let Place::Stored(stored) = &list.sources[0].place else { panic!("it is a file") };
+        assert_eq!(store.get_verified(stored).await.unwrap(), "a.txt");
+        assert_eq!(cut(&list), [(0, 4), (4, 2)]);
+    }
+
+    /// Goal: what is not there is an error that says so. Method: a missing file, a glob without files, an empty folder.
+    #[tokio::test]
+    async fn nothing_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::open(&scratch.path().join("store").display().to_string()).unwrap();
+        std::fs::create_dir(scratch.path().join("empty")).unwrap();
+        for (source, said) in [("x.pdf", "does not exist"), ("*.pdf", "no file matches"), ("empty", "without a file")] {
+            let error = list(&section(&[source]), scratch.path(), &store, &|_, _| {}).await.unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}
