@@ -16,6 +16,7 @@ use artel_trainer::interrupt::Interrupt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::making::Maker;
 use crate::saver::Saver;
 use crate::session::{Compute, Session, TaskError};
 
@@ -160,9 +161,12 @@ async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), R
     let runtime = tokio::runtime::Handle::current();
     let saver = Saver::new(client.clone(), registered.worker_id.clone(), store.clone(), runtime.clone());
     let compute = Compute { threads: options.threads, gpu: options.gpu };
+    let threads = making_threads(options.threads, &spec);
+    let (id, interrupt) = (registered.worker_id.clone(), departure.interrupt.clone());
+    let maker = Maker::new(client.clone(), id, spec.clone(), store.clone(), interrupt, threads);
     let session = Session::new(compute, spec, listener, departure.interrupt.clone(), saver, store, runtime);
     let (session, session_ended) = start_session(session, outbound);
-    let tasks = take_tasks(client, registered.worker_id.clone(), session, end);
+    let tasks = take_tasks(client, registered.worker_id.clone(), maker, session, end);
     let tasks = tokio::spawn(tasks);
     let reason = ended.wait_for(Option::is_some).await.map(|end| end.clone());
     tasks.abort();
@@ -239,10 +243,17 @@ async fn register(
     })
 }
 
-fn timed<T>(message: T, timeout: Duration) -> tonic::Request<T> {
+/// A call with a deadline.
+pub(crate) fn timed<T>(message: T, timeout: Duration) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(timeout);
     request
+}
+
+/// Documents that a worker reads at once: its threads, or its share of the machine's cores.
+fn making_threads(threads: Option<usize>, spec: &RunSpec) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    threads.or(spec.workers.threads).unwrap_or((cores / spec.workers.count.max(1)).max(1))
 }
 
 fn host_name() -> String {
@@ -335,12 +346,13 @@ fn start_session(
 async fn take_tasks(
     mut client: Client,
     worker_id: String,
+    maker: Arc<Maker>,
     session: std::sync::mpsc::Sender<Work>,
     end: watch::Sender<Option<(Exit, String)>>,
 ) {
     let mut last = 0;
     loop {
-        let request = v1::NextTaskRequest { worker_id: worker_id.clone() };
+        let request = v1::NextTaskRequest { worker_id: worker_id.clone(), holding: maker.holding() };
         let task = match client.next_task(timed(request, CALL_TIMEOUT)).await {
             Ok(answer) => answer.into_inner().task,
             Err(_) => {
@@ -352,6 +364,9 @@ async fn take_tasks(
         let Some(task) = task else { continue };
         if let Some(v1::task::Kind::Stop(stop)) = &task.kind {
             return finish(&end, stop);
+        }
+        if maker.take(&task) {
+            continue;
         }
         if task.task_id == last {
             // its completion is still on the way

@@ -7,12 +7,14 @@ mod client;
 mod evaluations;
 mod export;
 mod join;
+mod making;
 mod saver;
 mod session;
 mod tokenise;
 mod training;
 
 pub use artel_common::exit::RunError;
+use client::timed;
 pub use client::{WorkerOptions, run};
 pub use export::export_checkpoint;
 pub use join::end_where_threads_live;

@@ -183,6 +183,7 @@ impl Session {
                 export::export(self, &task).map(Outcome::Exported)
             }
             Kind::Stop(_) => Err(TaskError::internal("a stop is not a task")),
+            Kind::Read(_) | Kind::Ask(_) => Err(TaskError::internal("a leased piece is not the session's")),
         }
     }
 
