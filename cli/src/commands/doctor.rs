@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use artel_common::exit::Exit;
 
-use crate::doctor::{Findings, GpuCheck, Machine, Model, StoreCheck, problems, table};
+use crate::doctor::{Findings, GpuCheck, Machine, Model, Readers, StoreCheck, problems, table};
 use crate::failure::Failure;
 use crate::output;
 use crate::text::printable;
@@ -41,7 +41,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     problems.extend(store.as_ref().and_then(|store| store.error.clone()));
     problems.extend(model.as_ref().and_then(|model| model.error.clone()));
     problems.extend(gpu_check.as_ref().and_then(|gpu| gpu.error.clone()));
-    let findings = Findings { version: env!("CARGO_PKG_VERSION"), machine, store, model, gpu_check, problems };
+    let findings = Findings {
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        documents: Readers::examine(),
+        store,
+        model,
+        gpu_check,
+        problems,
+    };
     if args.json {
         let line = serde_json::to_string(&findings);
         output::data(&line.map_err(|e| Failure::internal(format!("cannot write the findings: {e}")))?)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use artel_common::checkpoint::CheckpointManifest;
 use artel_common::exit::Exit;
 use artel_common::journal::{Began, Journal, RunState};
+use artel_common::making::{MakingState, Place, SourceList};
 use artel_common::records::{DatasetManifest, ExportManifest, ModelManifest, ObjectRef, Report, TokensManifest};
 use artel_common::store::{Listed, Store};
 use artel_common::{clock, layout};
@@ -100,7 +101,8 @@ async fn check(args: &Args) -> Result<Checked, Failure> {
             found.wrong.push(format!("{} in {} is not what the journal says", layout::REPORT, store.url()));
         }
     }
-    let people = |key: &str| key == layout::STEPS || key.starts_with("eval/");
+    let people =
+        |key: &str| key == layout::STEPS || key == layout::PAIRS_CSV || key.starts_with("eval/") || key.starts_with("answers/");
     let unnamed = listed.into_iter().filter(|object| !found.named.contains_key(&object.key) && !people(&object.key));
     let (unnamed, strange): (Vec<Listed>, Vec<Listed>) = unnamed.partition(|object| layout::may_be_left_behind(&object.key));
     let mut deleted = 0;
@@ -115,6 +117,9 @@ async fn check(args: &Args) -> Result<Checked, Failure> {
 
 /// Every object that the journal names, itself or through a manifest.
 async fn name_all(store: &Store, run: &RunState, found: &mut Found) -> Result<(), Failure> {
+    if let Some(making) = &run.making {
+        name_making(store, making, found).await;
+    }
     if let Some(prepared) = &run.prepared {
         if let Some(dataset) = manifest::<DatasetManifest>(store, &prepared.dataset, found).await {
             let shards = dataset.train.shards.iter().chain(&dataset.test.shards);
@@ -141,6 +146,24 @@ async fn name_all(store: &Store, run: &RunState, found: &mut Found) -> Result<()
         export.files.iter().for_each(|file| found.name(&file.object));
     }
     Ok(())
+}
+
+/// What documents became on their way to pairs.
+async fn name_making(store: &Store, making: &MakingState, found: &mut Found) {
+    if let Some(list) = manifest::<SourceList>(store, &making.sources, found).await {
+        for source in &list.sources {
+            if let Place::Stored(object) = &source.place {
+                found.name(object);
+            }
+        }
+    }
+    if let Some(model) = &making.model
+        && let Some(model) = manifest::<ModelManifest>(store, model, found).await
+    {
+        model.files.iter().for_each(|file| found.name(&file.object));
+    }
+    let read = making.read.iter().flat_map(|read| [&read.reports, &read.elements, &read.chunks]);
+    read.chain(making.asked.iter().map(|asked| &asked.pairs)).for_each(|object| found.name(object));
 }
 
 /// A manifest, itself named; one that is damaged names nothing, and is told of when the objects are read.

@@ -71,6 +71,10 @@ async fn import(loaded: LoadedSpec, view: &mut View) -> Result<(DatasetManifest,
             let warnings = journal.state().prepared.as_ref().map(|record| record.warnings.clone()).unwrap_or_default();
             Ok((prepared.dataset.record, warnings, store.url().to_owned()))
         }
+        Ready::Making(..) => {
+            let message = "this spec makes its pairs from documents, which is workers' work: `artel run` does it".to_owned();
+            Err(Failure::new(Exit::Usage, message))
+        }
         Ready::Done(report) => {
             let message = format!("{} holds the finished run {}; name another store", store.url(), report.name);
             Err(Failure::new(Exit::Conflict, message))

@@ -8,6 +8,8 @@ mod evaluate;
 mod export;
 mod fsck;
 mod import;
+mod made;
+mod parse;
 mod plan;
 mod run;
 mod spec;
@@ -20,7 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 
-/// Turns question-answer pairs into an embedding model tuned for them.
+/// Turns documents, or question-answer pairs, into an embedding model tuned for them.
 #[derive(Parser)]
 #[command(name = "artel", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
@@ -39,10 +41,15 @@ pub enum Command {
     Export(export::Args),
     Fsck(fsck::Args),
     Import(import::Args),
+    Documents(made::DocumentsArgs),
+    Chunks(made::ChunksArgs),
+    Pairs(made::PairsArgs),
     Doctor(doctor::Args),
     Plan(plan::Args),
     Coordinator(coordinator::Args),
     Worker(worker::Args),
+    #[command(hide = true)]
+    Parse(parse::Args),
 }
 
 /// Does it.
@@ -59,10 +66,14 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Export(args) => export::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Import(args) => import::run(args),
+        Command::Documents(args) => made::documents(args),
+        Command::Chunks(args) => made::chunks(args),
+        Command::Pairs(args) => made::pairs(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),
+        Command::Parse(args) => parse::run(args),
     }
 }
 

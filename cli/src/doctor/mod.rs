@@ -5,6 +5,7 @@ pub mod machine;
 pub mod model;
 pub mod problems;
 mod proc;
+mod readers;
 pub mod store;
 pub mod table;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 pub use self::gpu::GpuCheck;
 pub use self::machine::Machine;
 pub use self::model::Model;
+pub use self::readers::Readers;
 pub use self::store::StoreCheck;
 
 /// Everything that was found: the object of `--json`.
@@ -23,6 +25,8 @@ pub struct Findings {
     /// Processor, memory, files, GPU.
     #[serde(flatten)]
     pub machine: Machine,
+    /// What documents are read with.
+    pub documents: Readers,
     /// What `--store` asked for.
     pub store: Option<StoreCheck>,
     /// What `--model` asked for.

@@ -15,6 +15,7 @@ pub fn lines(findings: &Findings) -> Vec<String> {
     rows.extend(of_memory(&machine.memory));
     rows.push(("files", of_files(&machine.files)));
     rows.push(("gpu", of_gpu(&machine.gpu)));
+    rows.push(("documents", findings.documents.words()));
     rows.extend(findings.store.as_ref().map(|store| ("store", of_store(store))));
     rows.extend(findings.model.iter().flat_map(of_model));
     rows.extend(findings.gpu_check.iter().flat_map(of_gpu_check));

@@ -1,0 +1,249 @@
+//! `artel documents`, `artel chunks`, `artel pairs`: what a run made of its documents, to be looked at before it is trained on.
+
+use std::collections::BTreeMap;
+
+use artel_common::exit::Exit;
+use artel_common::making::{ChunkRow, DocumentReport, Ledger, MakingState, PairRow, decode_chunks, decode_pairs};
+use artel_common::store::Store;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::text::{count, printable};
+
+/// Show the documents of a run: pages, elements, chunks, and why some could not be read
+#[derive(Debug, clap::Args)]
+pub struct DocumentsArgs {
+    /// The run's store: a URL or a folder
+    #[arg(value_name = "STORE")]
+    store: String,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show chunks of a run's documents, evenly taken from all of them
+#[derive(Debug, clap::Args)]
+pub struct ChunksArgs {
+    /// The run's store: a URL or a folder
+    #[arg(value_name = "STORE")]
+    store: String,
+    /// How many; 0 is all
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    limit: usize,
+    /// Of one document alone, by its name
+    #[arg(long, value_name = "NAME")]
+    document: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show questions and answers that a run made, evenly taken from all of them, and the chunks that came to none
+#[derive(Debug, clap::Args)]
+pub struct PairsArgs {
+    /// The run's store: a URL or a folder
+    #[arg(value_name = "STORE")]
+    store: String,
+    /// How many; 0 is all
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    limit: usize,
+    /// Only chunks that came to no pair, with the reason
+    #[arg(long)]
+    failed: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+async fn making(url: &str) -> Result<(Store, MakingState), Failure> {
+    let store = Store::open(url)?;
+    let state = super::status::journal(&store).await?;
+    let making = state.making.ok_or_else(|| {
+        let message = format!("the run in {} was not made from documents: its spec has no [documents]", store.url());
+        Failure::new(Exit::Data, message)
+    })?;
+    Ok((store, making))
+}
+
+/// Runs `artel documents`.
+///
+/// # Errors
+/// The store holds no run of documents, or cannot be read.
+pub fn documents(args: DocumentsArgs) -> Result<(), Failure> {
+    let (reports, total) = super::small_runtime()?.block_on(async {
+        let (store, making) = making(&args.store).await?;
+        let mut reports: Vec<DocumentReport> = Vec::new();
+        let mut read: Vec<_> = making.read.iter().collect();
+        read.sort_by_key(|piece| piece.first);
+        for piece in read {
+            reports.extend(store.get_json_verified::<Vec<DocumentReport>>(&piece.reports).await?);
+        }
+        Ok::<_, Failure>((reports, making.documents))
+    })?;
+    if args.json {
+        return reports.iter().try_for_each(|report| output::data(&json!(report).to_string()));
+    }
+    for report in &reports {
+        output::data(&printable(&document_line(report)))?;
+    }
+    let failed = reports.iter().filter(|report| report.status == "failed").count();
+    let sum = |of: fn(&DocumentReport) -> u64| count(reports.iter().map(of).sum());
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    reports.iter().flat_map(|report| &report.elements).for_each(|(kind, n)| *kinds.entry(kind).or_default() += n);
+    let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{kind} {}", count(*n))).collect();
+    output::data(&format!(
+        "\n{} of {} documents read, {failed} of them failed; {} pages, {} chunks\n{}",
+        count(reports.len() as u64),
+        count(total),
+        sum(|report| report.pages.into()),
+        sum(|report| report.chunks),
+        kinds.join(", ")
+    ))
+}
+
+fn document_line(report: &DocumentReport) -> String {
+    if report.status == "failed" {
+        return format!("failed  {}: {} ({})", report.source, report.reason, report.message);
+    }
+    let elements: u64 = report.elements.values().sum();
+    let warnings = report.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
+    format!(
+        "done    {}: {} pages, {} elements, {} chunks, by {}{warnings}",
+        report.source,
+        report.pages,
+        count(elements),
+        count(report.chunks),
+        report.reader
+    )
+}
+
+/// Every so-manieth of `total`, `limit` in all.
+fn spread(total: usize, limit: usize) -> impl Fn(usize) -> bool {
+    let wanted = if limit == 0 { total } else { limit.min(total) };
+    move |index| wanted > 0 && (index * wanted) / total.max(1) != ((index + 1) * wanted) / total.max(1)
+}
+
+/// Runs `artel chunks`.
+///
+/// # Errors
+/// As [`documents`]; or no chunk is of that document.
+pub fn chunks(args: ChunksArgs) -> Result<(), Failure> {
+    let rows = super::small_runtime()?.block_on(async {
+        let (store, making) = making(&args.store).await?;
+        let mut rows: Vec<ChunkRow> = Vec::new();
+        let mut read: Vec<_> = making.read.iter().collect();
+        read.sort_by_key(|piece| piece.first);
+        for piece in read {
+            rows.extend(decode_chunks(store.get_verified(&piece.chunks).await?)?);
+        }
+        Ok::<_, Failure>(rows)
+    })?;
+    let rows: Vec<_> = rows.into_iter().filter(|row| args.document.as_ref().is_none_or(|name| *name == row.document)).collect();
+    if let Some(name) = args.document.as_ref().filter(|_| rows.is_empty()) {
+        let message = format!("no chunk is of {name}; `artel documents {}` lists the documents by name", args.store);
+        return Err(Failure::new(Exit::Data, message));
+    }
+    let shown = spread(rows.len(), args.limit);
+    for (_, row) in rows.iter().enumerate().filter(|(index, _)| shown(*index)) {
+        if args.json {
+            let line = json!({
+                "document": row.document, "chunk": row.chunk, "text": row.text, "first_page": row.first_page, "last_page": row.last_page,
+                "start": row.start, "end": row.end, "section": row.section,
+            });
+            output::data(&line.to_string())?;
+        } else {
+            let pages =
+                if row.first_page == 0 { String::new() } else { format!(", pages {} to {}", row.first_page, row.last_page) };
+            let section = row.section.as_ref().map_or(String::new(), |section| format!(", under {section:?}"));
+            output::data(&format!("--- {}, chunk {}{pages}{section}", printable(&row.document), row.chunk))?;
+            output::data(&paragraphs(&row.text))?;
+        }
+    }
+    if !args.json {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.text.chars().count()).collect();
+        let mean = lengths.iter().sum::<usize>() / lengths.len().max(1);
+        let longest = lengths.iter().max().copied().unwrap_or(0);
+        output::data(&format!(
+            "\n{} chunks, {} characters on average, {} the longest",
+            count(rows.len() as u64),
+            count(mean as u64),
+            count(longest as u64)
+        ))?;
+    }
+    Ok(())
+}
+
+/// Runs `artel pairs`.
+///
+/// # Errors
+/// As [`documents`].
+pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
+    let (rows, ledger) = super::small_runtime()?.block_on(async {
+        let (store, making) = making(&args.store).await?;
+        let (mut rows, mut ledger): (Vec<PairRow>, _) = (Vec::new(), Ledger::default());
+        let mut asked: Vec<_> = making.asked.iter().collect();
+        asked.sort_by_key(|piece| (piece.shard, piece.from));
+        for piece in asked {
+            rows.extend(decode_pairs(store.get_verified(&piece.pairs).await?)?);
+            ledger.add(&piece.ledger);
+        }
+        Ok::<_, Failure>((rows, ledger))
+    })?;
+    let rows: Vec<_> = rows.into_iter().filter(|row| !args.failed || row.failure.is_some()).collect();
+    let shown = spread(rows.len(), args.limit);
+    for (_, row) in rows.iter().enumerate().filter(|(index, _)| shown(*index)) {
+        if args.json {
+            let line = json!({
+                "document": row.document, "chunk": row.chunk, "text": row.text, "question": row.question, "answer": row.answer,
+                "failure": row.failure,
+            });
+            output::data(&line.to_string())?;
+            continue;
+        }
+        output::data(&format!("--- {}, chunk {}", printable(&row.document), row.chunk))?;
+        match (&row.question, &row.answer) {
+            (Some(question), Some(answer)) => {
+                output::data(&format!("Question: {}\nAnswer: {}", paragraphs(question), paragraphs(answer)))?
+            }
+            _ => output::data(&format!("no pair: {}", printable(row.failure.as_deref().unwrap_or("unknown"))))?,
+        }
+    }
+    if args.json {
+        return Ok(());
+    }
+    output::data(&format!(
+        "\n{} pairs of {} chunks, {} chunks came to none; {} requests, {} answers were there already, {} tokens in, {} out, {:.4} dollars",
+        count(ledger.pairs),
+        count(ledger.chunks),
+        count(ledger.failed_chunks),
+        count(ledger.requests),
+        count(ledger.cache_hits),
+        count(ledger.tokens_in),
+        count(ledger.tokens_out),
+        ledger.cost_micros as f64 / 1e6
+    ))
+}
+
+/// A text of several lines without what a terminal would act on.
+fn paragraphs(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    /// Goal: samples are as many as asked for and come from everywhere. Method: several totals and limits.
+    #[test]
+    fn samples_are_spread() {
+        for (total, limit, expected) in [(100, 5, 5), (3, 5, 3), (7, 0, 7), (0, 5, 0)] {
+            let shown = spread(total, limit);
+            let chosen: Vec<usize> = (0..total).filter(|&index| shown(index)).collect();
+            assert_eq!(chosen.len(), expected, "{total} {limit}");
+            if total == 100 {
+                assert_eq!(chosen, [19, 39, 59, 79, 99]);
+            }
+        }
+    }
+}
