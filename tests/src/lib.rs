@@ -2,6 +2,7 @@
 //! It may know every crate.
 //! Nothing may depend on it.
 
+pub mod llm;
 mod process;
 pub mod s3;
 mod sandbox;
