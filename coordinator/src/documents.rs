@@ -43,6 +43,34 @@ pub async fn list(
     store: &Store,
     progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<(SourceList, ObjectRef)> {
+    let found = find(section, folder).await?;
+    let there: BTreeSet<String> = store.list_prefix("documents/files/").await?.into_iter().map(|listed| listed.key).collect();
+    let total = found.len() as u64;
+    let mut sources = Vec::with_capacity(found.len());
+    for (done, document) in found.into_iter().enumerate() {
+        sources.push(bring(document, store, &there).await?);
+        progress(done as u64 + 1, total);
+    }
+    let list = SourceList { format: FORMAT, sources };
+    let bytes = serde_json::to_vec(&list).map_err(|e| Error::Internal(format!("cannot write the list of documents: {e}")))?;
+    let object = store.put(&layout::source_list(Digest::of(&bytes).as_str()), bytes.into()).await?;
+    Ok((list, object))
+}
+
+/// Names and sizes of the documents that the spec names; nothing is read.
+///
+/// # Errors
+/// As [`list`].
+pub async fn names(section: &DocumentsSection, folder: &Path) -> Result<Vec<(String, u64)>> {
+    let size = |place: &Where| match place {
+        Where::File(path) => std::fs::metadata(path).map_or(0, |about| about.len()),
+        Where::Object { bytes, .. } => *bytes,
+        Where::Outside(_) => 0,
+    };
+    Ok(find(section, folder).await?.into_iter().map(|found| (found.name, size(&found.place))).collect())
+}
+
+async fn find(section: &DocumentsSection, folder: &Path) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for pattern in &section.sources {
         match local_folder(pattern) {
@@ -56,17 +84,7 @@ pub async fn list(
     if found.is_empty() {
         return Err(Error::Data("documents.sources names folders without a file; name what is to be read".into()));
     }
-    let there: BTreeSet<String> = store.list_prefix("documents/files/").await?.into_iter().map(|listed| listed.key).collect();
-    let total = found.len() as u64;
-    let mut sources = Vec::with_capacity(found.len());
-    for (done, document) in found.into_iter().enumerate() {
-        sources.push(bring(document, store, &there).await?);
-        progress(done as u64 + 1, total);
-    }
-    let list = SourceList { format: FORMAT, sources };
-    let bytes = serde_json::to_vec(&list).map_err(|e| Error::Internal(format!("cannot write the list of documents: {e}")))?;
-    let object = store.put(&layout::source_list(Digest::of(&bytes).as_str()), bytes.into()).await?;
-    Ok((list, object))
+    Ok(found)
 }
 
 /// Puts a document where workers reach it, or says why that cannot be.

@@ -6,7 +6,7 @@ mod build;
 mod committer;
 pub mod core;
 pub mod dataset;
-mod documents;
+pub mod documents;
 mod event_loop;
 mod face;
 pub mod model_import;

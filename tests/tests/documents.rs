@@ -179,11 +179,15 @@ fn a_budget_stops_cleanly() {
     write_documents(&sandbox, 6, 10);
     let server = LlmServer::start(Duration::from_millis(5), |prompt, _| good(prompt));
     write_spec(&sandbox, &openai(&server, "max_requests = 30"), "", "count = 2\nthreads = 1");
+    let checked = sandbox.run(["check", "spec.toml"]).expect_done().stdout.join("\n");
+    assert!(checked.contains("# documents  6, ") && checked.contains("at most 30 requests"), "{checked}");
     let outcome = run(&sandbox);
     assert_eq!(outcome.code, Some(12), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("max_requests is reached"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("raise the limit"), "{}", outcome.stderr);
     assert_eq!(server.requests(), 30);
+    let status = sandbox.run(["status", "store"]).expect_done().stdout.join("\n");
+    assert!(status.contains("ask about chunks: ") || status.contains("read documents: "), "{status}");
     write_spec(&sandbox, &openai(&server, "max_requests = 200"), "", "count = 2\nthreads = 1");
     let outcome = run(&sandbox);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use artel_common::spec::{LoadedSpec, RunSpec};
+use artel_common::spec::{DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
 use artel_common::store::local_folder;
 use artel_coordinator::dataset::{Split, plan_epoch, read_rows, split};
+use artel_coordinator::documents;
 use artel_trainer::model::folder::ModelFolder;
 
 use super::import::left_out;
 use super::spec::SpecArgs;
 use crate::failure::Failure;
 use crate::output;
-use crate::text::{count, printable};
+use crate::text::{bytes, count, printable};
 
 /// Check a spec: every problem at once, the effective spec, and what a run of it will do
 #[derive(Debug, clap::Args)]
@@ -24,9 +25,14 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.spec.load_aloud(None)?;
     output::data(loaded.spec.effective_toml()?.trim_end())?;
-    let data = super::small_runtime()?.block_on(read_rows(&loaded.spec.data, &loaded.folder, &|_, _| {}));
-    let split = data.and_then(|rows| split(rows, &loaded.spec.data, loaded.spec.train.seed));
-    let plan = split.map_err(Failure::from).and_then(|split| plan_lines(&loaded.spec, &split));
+    let plan = match &loaded.spec.documents {
+        Some(section) => documents_lines(&loaded, section),
+        None => {
+            let data = super::small_runtime()?.block_on(read_rows(&loaded.spec.data, &loaded.folder, &|_, _| {}));
+            let split = data.and_then(|rows| split(rows, &loaded.spec.data, loaded.spec.train.seed));
+            split.map_err(Failure::from).and_then(|split| plan_lines(&loaded.spec, &split))
+        }
+    };
     let model = model_lines(&loaded);
     let mut lines = vec![String::new()];
     let mut failures = Vec::new();
@@ -45,6 +51,22 @@ fn all_at_once(failures: Vec<Failure>) -> Result<(), Failure> {
     let Some(first) = failures.first() else { return Ok(()) };
     let messages: Vec<_> = failures.iter().filter_map(|failure| failure.message.as_deref()).collect();
     Err(Failure::new(first.exit, messages.join("\n")))
+}
+
+/// What is read, and what it may cost: how many pairs come of it is known when it is read.
+fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Vec<String>, Failure> {
+    let found = super::small_runtime()?.block_on(documents::names(section, &loaded.folder))?;
+    let size: u64 = found.iter().map(|(_, bytes)| bytes).sum();
+    let mut lines = vec![format!("documents  {}, {}", count(found.len() as u64), bytes(size))];
+    let Some(questions) = &loaded.spec.questions else { return Ok(lines) };
+    if questions.provider == ProviderKind::Offline {
+        lines.push("questions  by inverse cloze: no language model, no cost".to_owned());
+        return Ok(lines);
+    }
+    let most = questions.max_requests.map_or(String::new(), |most| format!(", at most {} requests", count(most)));
+    let cost = questions.max_cost.map_or(", no limit of cost".to_owned(), |cost| format!(", at most {cost} dollars"));
+    lines.push(format!("questions  by {}, one request a chunk{most}{cost}", questions.model));
+    Ok(lines)
 }
 
 /// Rows, batches, updates, negatives.

@@ -114,10 +114,26 @@ fn value(metrics: Option<&Metrics>, metric: Option<&str>) -> Option<f64> {
 fn next(run: &RunState) -> String {
     let what = match (&run.prepared, &run.done) {
         (_, Some(_)) => return "done".to_owned(),
+        (None, _) if run.making.is_some() => making(run),
         (None, _) => "import: pairs and base model are not in the store yet".to_owned(),
         (Some(prepared), None) => after_import(run, &prepared.spec, prepared.total_steps),
     };
     format!("{what}; where no process works on it, it waits for `artel run` with its spec and this store")
+}
+
+/// How far documents are on their way to pairs.
+fn making(run: &RunState) -> String {
+    let Some(making) = &run.making else { return String::new() };
+    let read: u64 = making.read.iter().map(|piece| piece.count).sum();
+    let chunks: u64 = making.read.iter().map(|piece| piece.num_chunks).sum();
+    let asked: u64 = making.asked.iter().map(|piece| piece.count).sum();
+    if read < making.documents {
+        format!("read documents: {} of {} are read", count(read), count(making.documents))
+    } else if asked < chunks {
+        format!("ask about chunks: {} of {} are asked about", count(asked), count(chunks))
+    } else {
+        "split: every chunk is asked about".to_owned()
+    }
 }
 
 fn after_import(run: &RunState, spec: &RunSpec, total: u64) -> String {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use artel_common::spec::QuestionsSection;
+use artel_common::spec::{ProviderKind, QuestionsSection};
 use artel_proto::v1;
 use artel_questions::budget::{Budget, Verdict};
 use artel_questions::pace::Pace;
@@ -58,7 +58,9 @@ impl Gate {
     /// A limit of dollars for a model without a price.
     pub(super) fn new(questions: &QuestionsSection, reserved: (u64, u64)) -> Result<Self, String> {
         let price = Price::of(&questions.model, questions.price_in, questions.price_out);
-        let mut budget = Budget::new(questions.max_requests, questions.max_cost, price)?;
+        // offline nothing is asked of anybody
+        let max_cost = questions.max_cost.filter(|_| questions.provider != ProviderKind::Offline);
+        let mut budget = Budget::new(questions.max_requests, max_cost, price)?;
         let reserved = (reserved.0, Cost(u128::from(reserved.1) * UNITS_PER_MICRO));
         budget.already(Usage { requests: reserved.0, ..Usage::default() });
         budget.already_cost(reserved.1);

@@ -1,7 +1,7 @@
 //! A piece of asking: pairs of some chunks. An answer lies in the store before it counts, and one that lies there is not asked for again.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use artel_common::digest::Digest;
 use artel_common::layout;
@@ -61,6 +61,7 @@ impl Maker {
         if let Some(gate) = &writer.gate {
             gate.flush().await;
         }
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, turn| Arc::strong_count(turn) > 1);
         let (mut rows, mut ledger) = (Vec::new(), Ledger::default());
         for asked in asked {
             let asked = asked?;
@@ -79,6 +80,9 @@ impl Maker {
         }
         let Some(asker) = &writer.asker else { return Ok(self.offline(writer, chunk)) };
         let id = asker.request_id(&chunk.text);
+        // equal chunks are asked about one after the other, and so once
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone();
+        let _turn = turn.lock().await;
         if let Some(answer) = Answer::find(&self.store, &id).await? {
             return Ok(writer.asked(chunk, &answer, true));
         }

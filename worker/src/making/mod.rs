@@ -6,7 +6,7 @@ mod gate;
 mod read;
 mod tokens;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct Maker {
     sources: tokio::sync::OnceCell<artel_common::making::SourceList>,
     tokens: tokio::sync::OnceCell<tokens::Tokens>,
     asker: tokio::sync::OnceCell<ask::Writer>,
+    /// What is being asked, by request.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Pieces whose end the coordinator does not know yet.
     holding: Mutex<BTreeSet<u64>>,
 }
@@ -62,6 +64,7 @@ impl Maker {
             sources: Default::default(),
             tokens: Default::default(),
             asker: Default::default(),
+            turns: Default::default(),
             holding: Default::default(),
         })
     }
