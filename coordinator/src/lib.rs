@@ -1,5 +1,5 @@
 //! Who does what, when: data set, plan, a pure core, one event loop around it, the gRPC face.
-//! It may know `artel-common`, `artel-proto` and the object store.
+//! It may know `artel-common`, `artel-proto`, the pace and budget of `artel-questions`, and the object store.
 //! It must never import tensors.
 
 mod build;

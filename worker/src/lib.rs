@@ -1,4 +1,4 @@
-//! The hands of Artel: tokenise, train, evaluate, save.
+//! The hands of Artel: read, ask, tokenise, train, evaluate, save.
 //! It may know everything but the coordinator and the command line; it alone joins RPC, storage and device.
 //! It must never decide who does what: the coordinator says so.
 
