@@ -84,6 +84,9 @@ async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Ma
         .map_err(|e| Error::Internal(format!("the cleaning was interrupted: {e}")))?;
     store.put(layout::PAIRS_CSV, csv(&cleaned.kept)?.into()).await?;
     let filtered: Vec<FilteredBy> = cleaned.filtered.iter().filter(|by| by.count > 0).map(filtered_by).collect();
+    if cleaned.kept.is_empty() {
+        return Err(all_taken(&filtered));
+    }
     let mut kept: BTreeMap<&str, u64> = BTreeMap::new();
     for pair in &cleaned.kept {
         *kept.entry(&pair.document).or_default() += 1;
@@ -103,6 +106,17 @@ fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
         "no pair came of {} documents ({} chunks failed), the first reason: {why}; look at `artel documents STORE` and `artel pairs STORE`",
         documents.len(),
         questions.failed_chunks
+    ))
+}
+
+fn all_taken(filtered: &[FilteredBy]) -> Error {
+    let rules: Vec<String> = filtered.iter().map(|by| format!("{} {}", by.rule, by.count)).collect();
+    let example = filtered.iter().flat_map(|by| &by.examples).next();
+    let example = example.map_or(String::new(), |[question, answer]| format!("; such as {question:?}, answered {answer:?}"));
+    let total: u64 = filtered.iter().map(|by| by.count).sum();
+    Error::Data(format!(
+        "{total} pairs were made, and the cleaning took all of them: {}{example}; look at them with `artel pairs STORE`, and mend the prompt or the model",
+        rules.join(", ")
     ))
 }
 

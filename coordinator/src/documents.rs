@@ -102,7 +102,12 @@ async fn bring(document: Found, store: &Store, there: &BTreeSet<String>) -> Resu
         }
         Where::File(path) => path,
     };
-    let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+    let about = std::fs::metadata(&path);
+    if about.as_ref().is_ok_and(|about| !about.is_file()) {
+        let message = format!("{name} is no regular file, but a pipe, socket or device; leave it out");
+        return Ok(Source { name, place: refused("unsupported", message), bytes: 0 });
+    }
+    let bytes = about.map_or(0, |about| about.len());
     if bytes > MOST_BYTES {
         let message = format!("{name} has {bytes} bytes, more than a document may have ({MOST_BYTES}); split it");
         return Ok(Source { name, place: refused("limit", message), bytes });
@@ -110,7 +115,11 @@ async fn bring(document: Found, store: &Store, there: &BTreeSet<String>) -> Resu
     let content = match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
         Ok(Ok(content)) => content,
         Ok(Err(e)) => {
-            let message = format!("{name} cannot be read: {e}; look at its rights");
+            let what = match e.kind() {
+                std::io::ErrorKind::NotFound => "it is gone, or a link to nothing",
+                _ => "look at its rights",
+            };
+            let message = format!("{name} cannot be read: {e}; {what}");
             return Ok(Source { name, place: refused("missing", message), bytes });
         }
         Err(e) => return Err(Error::Internal(format!("reading {name} was interrupted: {e}"))),
@@ -208,6 +217,10 @@ fn walk(folder: &Path, root: &Path, shown: &dyn Fn(&Path) -> String, found: &mut
                 folders.push(path);
             } else if kind.is_symlink() && path.is_dir() {
                 let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+                if target.starts_with(root) {
+                    // what it leads to is found where it is
+                    continue;
+                }
                 found.push(Found { name: shown(&path), place: Where::Outside(target) });
             } else {
                 add(&path, root, shown, found)?;
@@ -257,7 +270,7 @@ mod tests {
         list.sources.iter().map(|source| (source.name.as_str(), matches!(source.place, Place::Stored(_)))).collect()
     }
 
-    /// Goal: folders, globs and files are found once each; hidden files are not, links that lead out are told of. Method: a folder with all of these.
+    /// Goal: folders, globs and files are found once each; hidden files are not, links that lead out and what is no file are told of. Method: a folder with all of these.
     #[tokio::test]
     async fn local_documents() {
         let scratch = tempfile::tempdir().unwrap();
@@ -269,7 +282,11 @@ mod tests {
         }
         std::os::unix::fs::symlink("../secret.txt", docs.join("link.txt")).unwrap();
         std::os::unix::fs::symlink("a.txt", docs.join("same.txt")).unwrap();
-        std::os::unix::fs::symlink("..", docs.join("loop")).unwrap();
+        std::os::unix::fs::symlink("..", docs.join("up")).unwrap();
+        std::os::unix::fs::symlink(".", docs.join("loop")).unwrap();
+        // a pipe that nobody writes to would be read for ever
+        let made = std::process::Command::new("mkfifo").arg(docs.join("pipe.txt")).status().unwrap();
+        assert!(made.success());
         let store = Store::open(&scratch.path().join("store").display().to_string()).unwrap();
         let (list, object) =
             list(&section(&["docs", "docs/*.txt", "docs/a.txt"]), scratch.path(), &store, &|_, _| {}).await.unwrap();
@@ -278,7 +295,8 @@ mod tests {
             ("docs/b.md", true),
             ("docs/deep/c.html", true),
             ("docs/link.txt", false),
-            ("docs/loop", false),
+            ("docs/pipe.txt", false),
+            ("docs/up", false),
             ("docs/same.txt", true),
         ];
         assert_eq!(names(&list), expected);
@@ -286,7 +304,7 @@ mod tests {
         assert_eq!(again, list);
         let Place::Stored(stored) = &list.sources[0].place else { panic!("it is a file") };
         assert_eq!(store.get_verified(stored).await.unwrap(), "a.txt");
-        assert_eq!(cut(&list), [(0, 4), (4, 2)]);
+        assert_eq!(cut(&list), [(0, 4), (4, 3)]);
     }
 
     /// Goal: what is not there is an error that says so. Method: a missing file, a glob without files, an empty folder.

@@ -72,6 +72,9 @@ pub fn detect(bytes: &[u8], name: &str) -> Result<Format, Unreadable> {
 /// # Errors
 /// Why it cannot be read; `Empty` if there is no text in it.
 pub fn read(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Document, Unreadable> {
+    if bytes.is_empty() {
+        return Err(empty(name));
+    }
     let document = match detect(bytes, name)? {
         Format::Pdf => crate::pdf::read(bytes, options)?,
         Format::Html => html::read(bytes, name)?,

@@ -151,6 +151,9 @@ pub fn instead_of(name: &str) -> Option<&'static str> {
         "dataloader_num_workers" | "dataloader_drop_last" | "dataloader_pin_memory" | "group_by_length" => {
             "batches are planned before the first step and packed without padding: leave it out (drop_last is a key of its own)"
         }
+        "api_key" | "api_token" => {
+            "a key never stands in a spec: put it in an environment variable and name that in api_key_env; and change the key, since it stands in a file now"
+        }
         "temperature" => "write scale, which is 1 / temperature: 20.0 is a temperature of 0.05",
         "similarity_fct" | "similarity_fn_name" => "similarity is the cosine: leave it out",
         "n_dims_per_step" => "every step trains every dimension: leave it out",

@@ -304,6 +304,10 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
         && !(url.starts_with("http://") || url.starts_with("https://"))
     {
         reader.problem("questions", "base_url", format_args!("{url:?} is no URL; write http://HOST:PORT/v1"));
+    } else if questions.base_url.as_ref().is_some_and(|url| url.contains(['@', '?'])) {
+        let what =
+            "has a user, password or query in it: keys never stand in a spec; put it in a variable and name that in api_key_env";
+        reader.problem("questions", "base_url", what);
     }
     if questions.prompt.as_ref().is_some_and(|prompt| !prompt.contains("{text}")) {
         reader.problem("questions", "prompt", "has no {text}: the chunk has to stand somewhere in it");

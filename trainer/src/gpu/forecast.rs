@@ -134,7 +134,7 @@ fn step(work: &Work<'_>, cluster: &Cluster) -> Forecast {
 
     let once = rows as f64 * work.row_flops() / ENCODER * (PRODUCTS * slower(|kind| kind.bf16) + (1.0 - PRODUCTS) * memory_bound);
     let encoder_seconds = once * (1.0 + FORWARD * f64::from(embedded - 1));
-    let candidates = (work.global_batch_size * work.tokens.len().saturating_sub(1)) as f64;
+    let candidates = work.global_batch_size as f64 * work.tokens.len().saturating_sub(1) as f64;
     let width = config.hidden_size as f64;
     let loss_seconds = 8.0 * rows as f64 * candidates * width / LOSS * slower(|kind| kind.f32);
 
