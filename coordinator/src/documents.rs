@@ -296,8 +296,8 @@ mod tests {
             ("docs/deep/c.html", true),
             ("docs/link.txt", false),
             ("docs/pipe.txt", false),
-            ("docs/up", false),
             ("docs/same.txt", true),
+            ("docs/up", false),
         ];
         assert_eq!(names(&list), expected);
         let again: SourceList = store.get_json_verified(&object).await.unwrap();
