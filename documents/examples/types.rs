@@ -2,7 +2,7 @@
 //! pages that both have: `cargo run -p artel-documents --example types -- FILE.pdf EXPECTED.json`
 
 #[path = "recall/referee.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the other example takes what this one does not")]
 mod referee;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Reads all PDFs of a folder and sets their words beside those of `pdftotext`:
-//! `cargo run --release -p artel-documents --example recall -- [--pure] [--fast] [--missed] FOLDER`
+//! `cargo run --release -p artel-documents --example recall -- [--pure | --pdfium] [--fast] [--missed] FOLDER`
 
 mod referee;
 
@@ -13,6 +13,7 @@ use referee::{Words, found, pdfs, pdftotext, words_of};
 
 struct Args {
     pure: bool,
+    pdfium: bool,
     fast: bool,
     missed: bool,
     text: bool,
@@ -20,10 +21,11 @@ struct Args {
 }
 
 fn args() -> Option<Args> {
-    let mut out = Args { pure: false, fast: false, missed: false, text: false, folder: String::new() };
+    let mut out = Args { pure: false, pdfium: false, fast: false, missed: false, text: false, folder: String::new() };
     for arg in std::env::args().skip(1) {
         match arg.as_str() {
             "--pure" => out.pure = true,
+            "--pdfium" => out.pdfium = true,
             "--fast" => out.fast = true,
             "--missed" => out.missed = true,
             "--text" => out.text = true,
@@ -35,7 +37,7 @@ fn args() -> Option<Args> {
 
 fn main() {
     let Some(args) = args() else {
-        eprintln!("usage: recall [--pure] [--fast] [--missed] [--text] FOLDER|FILE");
+        eprintln!("usage: recall [--pure | --pdfium] [--fast] [--missed] [--text] FOLDER|FILE");
         std::process::exit(2);
     };
     println!("{:?}", backends());
@@ -44,7 +46,11 @@ fn main() {
         max_pages: 2000,
         ..ReadOptions::default()
     };
-    let choice = if args.pure { Choice::Pure } else { Choice::Best };
+    let choice = match (args.pure, args.pdfium) {
+        (true, _) => Choice::Pure,
+        (_, true) => Choice::Pdfium,
+        _ => Choice::Best,
+    };
     let folder = Path::new(&args.folder);
     let files = if folder.is_dir() { pdfs(folder) } else { vec![folder.to_path_buf()] };
     let (mut all_found, mut all_words) = (0, 0);

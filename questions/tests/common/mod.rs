@@ -1,6 +1,6 @@
 //! An HTTP server that does what a test tells it to: answers, waits, hangs, breaks off, resets.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary takes what it needs of it")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
