@@ -12,6 +12,8 @@ pub struct Pace {
 
 /// Seconds over which the rate forgets.
 const MEMORY_S: f64 = 15.0;
+/// A shorter time says nothing of the rate: the first units of a stage often come at once.
+const LEAST_S: f64 = 0.2;
 
 impl Pace {
     /// A stage that begins now.
@@ -32,7 +34,7 @@ impl Pace {
             _ => (self.began, 0),
         };
         let seconds = now.saturating_sub(then).as_secs_f64();
-        if done == before || seconds <= 0.0 {
+        if done == before || seconds < LEAST_S {
             return;
         }
         let latest = (done - before) as f64 / seconds;
@@ -68,6 +70,16 @@ mod tests {
         }
         assert!((pace.per_second().expect("work was noted") - 10.0).abs() < 1e-9);
         assert!((pace.seconds_left(200).expect("work was noted") - 10.0).abs() < 1e-9);
+    }
+
+    /// Goal: the first rate is no absurd one. Method: 50 units after a thousandth of a second say nothing, and count once a second is over.
+    #[test]
+    fn first_units() {
+        let mut pace = Pace::new(Duration::ZERO);
+        pace.note(Duration::from_millis(1), 50);
+        assert_eq!((pace.per_second(), pace.seconds_left(100)), (None, None));
+        pace.note(Duration::from_secs(1), 60);
+        assert_eq!(pace.per_second(), Some(60.0));
     }
 
     /// Goal: pauses do not slow a stage down, and one that begins anew counts from 0. Method: 10 units a second, a pause of

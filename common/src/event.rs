@@ -104,6 +104,9 @@ pub enum Event {
         total: u64,
         /// Unit: rows, texts, steps, bytes.
         unit: String,
+        /// What else was counted, in words: pages and chunks, requests and dollars.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
     },
     /// A stage ended.
     StageFinished {

@@ -1,6 +1,6 @@
 //! The documents of a run: found, named, and put where every worker reaches them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use artel_common::digest::Digest;
@@ -68,6 +68,31 @@ pub async fn names(section: &DocumentsSection, folder: &Path) -> Result<Vec<(Str
         Where::Outside(_) => 0,
     };
     Ok(find(section, folder).await?.into_iter().map(|found| (found.name, size(&found.place))).collect())
+}
+
+/// What a run that goes on does not read, in words: documents that came, went or have another size since it listed them.
+///
+/// Where the sources cannot be looked at any more there is nothing to say: their documents are in the store.
+pub async fn changes(list: &SourceList, section: &DocumentsSection, folder: &Path) -> Option<String> {
+    let present: BTreeMap<String, u64> = names(section, folder).await.ok()?.into_iter().collect();
+    let listed: BTreeMap<&str, &Source> = list.sources.iter().map(|source| (source.name.as_str(), source)).collect();
+    let new: Vec<&str> = present.keys().map(String::as_str).filter(|name| !listed.contains_key(name)).collect();
+    let gone: Vec<&str> = listed.keys().copied().filter(|name| !present.contains_key(*name)).collect();
+    let differs = |name: &&str, source: &Source| {
+        !matches!(source.place, Place::Refused { .. }) && present.get(*name).is_some_and(|bytes| *bytes != source.bytes)
+    };
+    let changed: Vec<&str> = listed.iter().filter(|(name, source)| differs(name, source)).map(|(name, _)| *name).collect();
+    let kinds = [("new", new), ("gone", gone), ("of another size", changed)];
+    let told: Vec<String> = kinds
+        .iter()
+        .filter_map(|(what, names)| Some(format!("{} {what} (such as {})", names.len(), names.first()?)))
+        .collect();
+    (!told.is_empty()).then(|| {
+        format!(
+            "documents differ from those that this run listed: {}; it goes on with what it listed, another store reads them anew",
+            told.join(", ")
+        )
+    })
 }
 
 async fn find(section: &DocumentsSection, folder: &Path) -> Result<Vec<Found>> {
@@ -270,7 +295,7 @@ mod tests {
         list.sources.iter().map(|source| (source.name.as_str(), matches!(source.place, Place::Stored(_)))).collect()
     }
 
-    /// Goal: folders, globs and files are found once each; hidden files are not, links that lead out and what is no file are told of. Method: a folder with all of these.
+    /// Goal: folders, globs and files are found once each; hidden files are not, links that lead out and what is no file are told of; what changes afterwards is noticed. Method: a folder with all of these.
     #[tokio::test]
     async fn local_documents() {
         let scratch = tempfile::tempdir().unwrap();
@@ -305,6 +330,15 @@ mod tests {
         let Place::Stored(stored) = &list.sources[0].place else { panic!("it is a file") };
         assert_eq!(store.get_verified(stored).await.unwrap(), "a.txt");
         assert_eq!(cut(&list), [(0, 4), (4, 3)]);
+        let patterns = section(&["docs", "docs/*.txt", "docs/a.txt"]);
+        assert_eq!(changes(&list, &patterns, scratch.path()).await, None);
+        std::fs::write(docs.join("a.txt"), "longer").unwrap();
+        std::fs::write(docs.join("new.txt"), "new").unwrap();
+        std::fs::remove_file(docs.join("b.md")).unwrap();
+        let told = changes(&list, &patterns, scratch.path()).await.unwrap();
+        for said in ["1 new (such as docs/new.txt)", "1 gone (such as docs/b.md)", "of another size (such as docs/a.txt)"] {
+            assert!(told.contains(said), "{told}");
+        }
     }
 
     /// Goal: what is not there is an error that says so. Method: a missing file, a glob without files, an empty folder.

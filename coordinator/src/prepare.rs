@@ -91,6 +91,9 @@ async fn list_documents(
     let (Some(section), Some(settings)) = (&spec.documents, spec.making_digest()) else { return Ok(Vec::new()) };
     if let Some(making) = journal.state().making.as_ref().filter(|making| making.settings == settings) {
         let list: SourceList = store.get_json_verified(&making.sources).await?;
+        if let Some(changes) = documents::changes(&list, section, folder).await {
+            tell(Input::Noticed(changes));
+        }
         return Ok(documents::cut(&list));
     }
     let begun = clock::now();
@@ -105,7 +108,7 @@ async fn list_documents(
             Some(model.object)
         }
     };
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    warnings.into_iter().for_each(|warning| tell(Input::Noticed(warning)));
     let progress = |done, total| tell(Input::Progress { done, total, unit: "documents".into() });
     let (list, object) = documents::list(section, folder, store, &progress).await?;
     let wall_s = BTreeMap::from([(Stage::Import.name().to_owned(), (clock::now() - begun).as_secs_f64())]);

@@ -8,7 +8,7 @@ use reqwest::header::HeaderValue;
 use serde::{Serialize, Serializer};
 
 /// What stands where a key would stand.
-const MASK: &str = "[key]";
+pub const MASK: &str = "[key]";
 /// A piece of a key this long is scrubbed too: servers echo keys cut short.
 const PIECE_BYTES: usize = 8;
 /// A shorter key is a placeholder such as `x` or `none`; scrubbing it would tear words apart.

@@ -2,6 +2,7 @@
 //! It may know every crate.
 //! Nothing may depend on it.
 
+pub mod documents;
 pub mod llm;
 mod process;
 pub mod s3;

@@ -1,96 +1,17 @@
 //! From documents to a trained model: every document accounted for (TASK-1), every answer paid for once (LLM-1), budgets kept, keys nowhere.
 
-use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use artel_common::rng::Rng;
+use artel_tests::documents::{KEY, folder_has, good, openai, paid_once, run_within, sentence, write_documents, write_spec};
 use artel_tests::llm::{LlmServer, Scripted};
-use artel_tests::{Outcome, Process, Sandbox, children_of, is_alive, kill};
+use artel_tests::{Outcome, Sandbox};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_artel-under-test");
 const LIMIT: Duration = Duration::from_secs(150);
-/// What no output, journal or report may have in it.
-const KEY: &str = "sk-very-secret-0123456789";
-
-/// Words that are drawn again the same for the same number.
-fn sentence(number: u64) -> String {
-    const WORDS: [&str; 40] = [
-        "harbour", "ferry", "lamp", "keeper", "signal", "winter", "repairs", "engine", "captain", "rope", "cargo", "deck",
-        "storm", "light", "anchor", "pilot", "coast", "channel", "tide", "bell", "crew", "ladder", "boiler", "compass",
-        "mooring", "buoy", "ticket", "gangway", "freight", "shed", "crane", "fog", "horn", "chart", "rudder", "hull", "cabin",
-        "wharf", "island", "bridge",
-    ];
-    let mut rng = Rng::stream("documents of a test", &[number]);
-    let words: Vec<&str> = (0..12).map(|_| WORDS[rng.below(40) as usize]).collect();
-    // all of one length, so that a paragraph of four is a chunk
-    let text = format!("Rule {number} says that the {}", words.join(" "));
-    format!("{:x<94}.", &text[..text.len().min(94)].trim_end())
-}
-
-/// Text documents of so many paragraphs each; a paragraph is a chunk of the spec below.
-fn write_documents(sandbox: &Sandbox, documents: u64, paragraphs: u64) {
-    std::fs::create_dir_all(sandbox.path("docs")).expect("a folder");
-    for document in 0..documents {
-        let paragraph = |number: u64| {
-            let first = (document * paragraphs + number) * 4;
-            format!("{}\n\n", [0, 1, 2, 3].map(|at| sentence(first + at)).join(" "))
-        };
-        sandbox.write(&format!("docs/{document:03}.txt"), &(0..paragraphs).map(paragraph).collect::<String>());
-    }
-}
-
-/// A spec over `docs`, with these lines for `[questions]`, `[train]` and `[workers]`.
-fn write_spec(sandbox: &Sandbox, questions: &str, train: &str, workers: &str) {
-    sandbox.write(
-        "spec.toml",
-        &format!(
-            "[run]\nstore = \"file:./store\"\n[documents]\nsources = [\"docs\"]\n[chunks]\nchunk_size = 400\n[questions]\n{questions}\n\
-             [data]\ntest_fraction = 0.2\n[model]\nbase = \"artel:toy\"\nmax_seq_length = 64\n\
-             [train]\nglobal_batch_size = 16\nnum_train_epochs = 1\nlearning_rate = 1e-3\nmatryoshka_dims = [128, 32]\n{train}\n[workers]\n{workers}\n"
-        ),
-    );
-}
-
-fn openai(server: &LlmServer, more: &str) -> String {
-    format!(
-        "provider = \"openai\"\nmodel = \"scripted\"\nbase_url = \"{}\"\napi_key_env = \"ARTEL_TEST_KEY\"\njson = false\n{more}",
-        server.url()
-    )
-}
 
 fn run(sandbox: &Sandbox) -> Outcome {
-    let begun = Instant::now();
-    let mut command = sandbox.artel(["run", "spec.toml", "--json"]);
-    let (status, stdout, stderr) = Process::start(command.env("ARTEL_TEST_KEY", KEY)).wait(LIMIT);
-    Outcome { code: status.code(), stdout, stderr, took: begun.elapsed() }
-}
-
-/// A question and an answer that the chunk in the prompt supports.
-fn good(prompt: &str) -> Scripted {
-    let at = prompt.rfind("Rule ").unwrap_or(0);
-    let sentence = prompt[at..].split('.').next().unwrap_or_default();
-    let number = sentence.split(' ').nth(1).unwrap_or("0");
-    Scripted::Say(format!(
-        "Question: What does rule {number} say about the {}?\nAnswer: {sentence}.",
-        sentence.rsplit(' ').next().unwrap_or("")
-    ))
-}
-
-/// Every file of the store, to look for what must not be there.
-fn store_has(sandbox: &Sandbox, text: &str) -> bool {
-    let mut folders = vec![sandbox.path("store")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder of the store").flatten() {
-            if entry.path().is_dir() {
-                folders.push(entry.path());
-            } else if std::fs::read(entry.path()).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
-            {
-                return true;
-            }
-        }
-    }
-    false
+    run_within(sandbox, LIMIT)
 }
 
 /// Goal: one command from documents of several kinds to a measured model, with no LLM; every document is in the report once, failed ones with their
@@ -165,7 +86,7 @@ fn a_bad_server() {
     assert_eq!(questions["requests"].as_u64(), Some(server.requests()), "the ledger is what the server saw");
     assert!(server.requests() <= 200);
     assert_eq!(server.keys(), [format!("Bearer {KEY}")]);
-    assert!(!store_has(&sandbox, KEY), "the key lies in the store");
+    assert!(!folder_has(&sandbox.path("store"), KEY), "the key lies in the store");
     assert!(!outcome.stderr.contains(KEY) && !outcome.stdout.join("").contains(KEY), "the key was said");
     let failures = questions["failures"].as_array().expect("a list");
     let of = |kind: &str| failures.iter().filter(|failure| failure["reason"].as_str().expect("a text").starts_with(kind)).count();
@@ -212,57 +133,11 @@ fn a_wrong_key() {
     assert!(server.requests() < 12, "{}", server.requests());
 }
 
-/// Kills a worker or the coordinator of `artel run` at random times until the chunks are asked about; how often it was done.
-fn kill_at_random(run: &Process, server: &LlmServer, chunks: u64, times: u64) -> u64 {
-    let mut rng = Rng::stream("kills", &[]);
-    let mut kills = 0;
-    while kills < times {
-        std::thread::sleep(Duration::from_millis(300 + rng.below(900)));
-        if server.answered().len() as u64 >= chunks || !is_alive(run.pid()) {
-            break;
-        }
-        let children = children_of(run.pid());
-        if children.is_empty() {
-            continue;
-        }
-        kill(children[rng.below(children.len() as u64) as usize].0, libc::SIGKILL);
-        kills += 1;
-    }
-    kills
-}
-
 /// Goal: paid once: workers and coordinator killed again and again while questions are asked; each prompt is answered once but for those in flight at a
 /// kill, no chunk is missing, none is twice in the pairs. Method: 600 chunks, eight kills, the server's own counts, all pairs of the store.
 #[test]
 fn answers_are_paid_for_once() {
-    let sandbox = Sandbox::new(PROGRAM);
-    write_documents(&sandbox, 30, 20);
-    let (chunks, in_flight) = (600, 8);
-    let server = LlmServer::start(Duration::from_millis(150), |prompt, _| good(prompt));
-    write_spec(&sandbox, &openai(&server, &format!("max_in_flight = {in_flight}")), "", "count = 2\nthreads = 1");
-    let mut command = sandbox.artel(["run", "spec.toml", "--json"]);
-    let process = Process::start(command.env("ARTEL_TEST_KEY", KEY));
-    process.wait_for_line(LIMIT, |line| line.contains("stage_started") && line.contains("\"read\""));
-    let mut kills = kill_at_random(&process, &server, chunks, 8);
-    let (status, lines, stderr) = process.wait(LIMIT);
-    if status.code() != Some(0) {
-        // restarts are bounded: the same command goes on
-        kills += 1;
-        let outcome = run(&sandbox);
-        assert_eq!(outcome.code, Some(0), "{stderr}\n{}\n{lines:#?}", outcome.stderr);
-    }
-    assert!(kills >= 3, "only {kills} kills came in time");
-    let answered = server.answered();
-    let again: u64 = answered.values().map(|times| times - 1).sum();
-    assert_eq!(answered.len() as u64, chunks, "each chunk was answered");
-    assert!(again <= kills * 2 * in_flight, "{again} answers were paid for again in {kills} kills");
-    let mut seen = HashSet::new();
-    for line in sandbox.run(["pairs", "store", "--json", "--limit", "0"]).expect_done().stdout {
-        let pair: Value = serde_json::from_str(&line).expect("JSON");
-        assert!(pair["failure"].is_null(), "{pair}");
-        assert!(seen.insert(format!("{} {}", pair["document"], pair["chunk"])), "twice: {pair}");
-    }
-    assert_eq!(seen.len() as u64, chunks, "no chunk is missing");
+    paid_once(&Sandbox::new(PROGRAM), 600, 8, LIMIT);
 }
 
 /// Goal: the pace of the whole run is kept over its workers, and used. Method: 240 requests a minute over three workers, 60 chunks: the requests of any

@@ -18,3 +18,4 @@ use client::timed;
 pub use client::{WorkerOptions, run};
 pub use export::export_checkpoint;
 pub use join::end_where_threads_live;
+pub use making::check_questions;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use artel_common::exit::Exit;
 use artel_common::spec::{DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
 use artel_common::store::local_folder;
 use artel_coordinator::dataset::{Split, plan_epoch, read_rows, split};
@@ -62,6 +63,10 @@ fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Ve
     if questions.provider == ProviderKind::Offline {
         lines.push("questions  by inverse cloze: no language model, no cost".to_owned());
         return Ok(lines);
+    }
+    let warning = artel_worker::check_questions(questions).map_err(|problem| Failure::new(Exit::Usage, problem))?;
+    if let Some(warning) = warning {
+        output::talk(&format!("warning: {warning}"));
     }
     let most = questions.max_requests.map_or(String::new(), |most| format!(", at most {} requests", count(most)));
     let cost = questions.max_cost.map_or(", no limit of cost".to_owned(), |cost| format!(", at most {cost} dollars"));

@@ -85,7 +85,9 @@ async fn import(loaded: LoadedSpec, view: &mut View) -> Result<(DatasetManifest,
 fn show(input: Input, view: &mut View) -> Result<(), Failure> {
     match input {
         Input::Stage(stage) => view.own_event(&Event::StageStarted { stage }),
-        Input::Progress { done, total, unit } => view.own_event(&Event::Progress { stage: Stage::Import, done, total, unit }),
+        Input::Progress { done, total, unit } => {
+            view.own_event(&Event::Progress { stage: Stage::Import, done, total, unit, detail: String::new() })
+        }
         _ => Ok(()),
     }
 }

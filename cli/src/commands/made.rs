@@ -103,15 +103,16 @@ pub fn documents(args: DocumentsArgs) -> Result<(), Failure> {
 }
 
 fn document_line(report: &DocumentReport) -> String {
+    // a name may have a line feed in it, and a document is one line
+    let source = report.source.replace('\n', "\\n");
     if report.status == "failed" {
-        return format!("failed  {}: {} ({})", report.source, report.reason, report.message);
+        return format!("failed  {source}: {} ({})", report.reason, report.message.replace('\n', "\\n"));
     }
+    let pages = if report.pages == 0 { String::new() } else { format!("{} pages, ", count(report.pages.into())) };
     let elements: u64 = report.elements.values().sum();
     let warnings = report.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
     format!(
-        "done    {}: {} pages, {} elements, {} chunks, by {}{warnings}",
-        report.source,
-        report.pages,
+        "done    {source}: {pages}{} elements, {} chunks, by {}{warnings}",
         count(elements),
         count(report.chunks),
         report.reader

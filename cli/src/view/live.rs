@@ -23,7 +23,7 @@ struct Bar {
     bar: ProgressBar,
     pace: Pace,
     wall_s: f64,
-    last_step: Option<String>,
+    last_words: Option<String>,
 }
 
 impl Live {
@@ -36,10 +36,15 @@ impl Live {
     pub fn event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::StageStarted { stage } => self.start(*stage, now),
-            Event::Progress { stage, done, total, unit } => self.progress(*stage, *done, *total, unit, now),
+            Event::Progress { stage, done, total, unit, detail } => {
+                if let Some(bar) = self.stages.get_mut(stage).filter(|_| !detail.is_empty()) {
+                    bar.last_words = Some(detail.clone());
+                }
+                self.progress(*stage, *done, *total, unit, now);
+            }
             Event::Step { step, total, .. } => {
                 if let Some(bar) = self.stages.get_mut(&Stage::Train) {
-                    bar.last_step = step_words(event).and_then(|words| Some(words.split_once(": ")?.1.to_owned()));
+                    bar.last_words = step_words(event).and_then(|words| Some(words.split_once(": ")?.1.to_owned()));
                 }
                 self.progress(Stage::Train, *step, *total, "steps", now);
             }
@@ -74,13 +79,13 @@ impl Live {
         }
         let bar = self.bars.add(ProgressBar::no_length().with_style(style("{prefix:14} {spinner} {msg}")));
         bar.set_prefix(title(stage));
-        self.stages.insert(stage, Bar { bar, pace: Pace::new(now), wall_s: 0.0, last_step: None });
+        self.stages.insert(stage, Bar { bar, pace: Pace::new(now), wall_s: 0.0, last_words: None });
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64, unit: &str, now: Duration) {
-        let Some(Bar { bar, pace, last_step, .. }) = self.stages.get_mut(&stage) else { return };
+        let Some(Bar { bar, pace, last_words, .. }) = self.stages.get_mut(&stage) else { return };
         pace.note(now, done);
-        let step = last_step.as_ref().map_or(String::new(), |words| format!(", {words}"));
+        let step = last_words.as_ref().map_or(String::new(), |words| format!(", {words}"));
         let (shown, speed) = (printable(unit), pace_words(pace, unit, total));
         // the words first: a bar is drawn whenever a part of it changes
         bar.set_message(format!("{} of {} {shown}{}{step}", text::count(done), text::count(total), printable(&speed)));
@@ -98,8 +103,8 @@ impl Live {
             // it comes by turns with another stage, and goes on
             return;
         }
-        let last_step = bar.last_step.as_deref().filter(|_| note.is_empty());
-        let words = printable(last_step.unwrap_or(note));
+        let last_words = bar.last_words.as_deref().filter(|_| note.is_empty());
+        let words = printable(last_words.unwrap_or(note));
         bar.bar.set_style(style("{wide_msg}"));
         bar.bar.set_message(format!("{:14} {:>9}  {words}", title(stage), text::duration(bar.wall_s)));
         bar.bar.tick();

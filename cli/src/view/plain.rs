@@ -31,7 +31,10 @@ impl Plain {
     pub fn line(&mut self, event: &Event, now: Duration) -> Option<String> {
         let words = match event {
             Event::StageStarted { stage } => self.start(*stage, now)?,
-            Event::Progress { stage, done, total, unit } => self.progress(*stage, *done, *total, unit, now)?,
+            Event::Progress { stage, done, total, unit, detail } => {
+                let words = self.progress(*stage, *done, *total, unit, now)?;
+                if detail.is_empty() { words } else { format!("{words}; {detail}") }
+            }
             Event::Step { step, total, .. } => self.step(event, *step, *total, now)?,
             // Steps and evaluations have told of these already, and they come by turns.
             Event::StageFinished { stage: Stage::Train | Stage::Evaluate, note, .. } if note.is_empty() => return None,
@@ -116,7 +119,7 @@ pub(super) fn words(event: &Event) -> Option<String> {
         Event::Checkpoint { step, bytes, stall_s, .. } => {
             Some(format!("checkpoint of step {step}: {}, training stood still for {:.0} ms", text::bytes(*bytes), stall_s * 1e3))
         }
-        Event::Leaving { reason } => Some(format!("leaving: {reason}; the state is being saved")),
+        Event::Leaving { reason } => Some(format!("leaving: {reason}; what is done is being saved")),
         Event::Restarting { restart, message } => Some(format!("{message}; starting again (restart {restart})")),
         Event::StageStarted { .. } | Event::Progress { .. } | Event::Step { .. } | Event::Done { .. } | Event::Failed { .. } => {
             None
@@ -161,7 +164,7 @@ mod tests {
         let second = Duration::from_secs;
         let mut plain = Plain::new(second(0));
         plain.line(&Event::StageStarted { stage: Stage::Tokenise }, second(0));
-        let at = |done| Event::Progress { stage: Stage::Tokenise, done, total: 1000, unit: "rows".to_owned() };
+        let at = |done| Event::Progress { stage: Stage::Tokenise, done, total: 1000, unit: "rows".to_owned(), detail: String::new() };
         assert_eq!(plain.line(&at(100), second(1)), None);
         let line = plain.line(&at(500), second(5));
         assert_eq!(line.as_deref(), Some("[    5.0 s] tokenise: 500 of 1,000 rows, 100 rows/s, 5.0 s left"));

@@ -70,6 +70,8 @@ pub enum Input {
         /// Which unit.
         unit: String,
     },
+    /// The preparation found something that a person should know.
+    Noticed(String),
     /// Data set, model and plan are there; and what the journal says of the run so far.
     Prepared(Box<Prepared>, Box<RunState>),
     /// The list of documents is there, and the pieces that it is read in (first and count); and what the journal says.

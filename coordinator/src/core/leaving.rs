@@ -60,6 +60,7 @@ impl Core {
             Some(last) => format!("the state after step {} of {total} is saved, later steps will be redone", last.step),
             None if self.phase == Phase::Making => "what was read and answered is kept".to_owned(),
             None if self.step > 0 => format!("no state was saved yet, {} steps will be redone", self.step),
+            None if self.run.making.is_some() => "what was read and answered is kept, no step was made yet".to_owned(),
             None => "no step was made yet".to_owned(),
         };
         let message = format!("{}: {kept}", leaving.reason);

@@ -53,6 +53,14 @@ impl Making {
         self.leases.iter().filter(move |(_, lease)| lease.worker == worker).map(|(id, lease)| (*id, &lease.piece))
     }
 
+    /// The stage that a piece belongs to, whatever else is under way.
+    fn stage_of(piece: &Piece) -> Stage {
+        match piece {
+            Piece::Read { .. } => Stage::Read,
+            Piece::Ask { .. } => Stage::Ask,
+        }
+    }
+
     fn put_back(&mut self, piece: Piece) {
         match piece {
             Piece::Read { .. } => self.reads.push_front(piece),
@@ -235,12 +243,12 @@ impl Core {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let stage = self.stage_name();
         let Some(making) = &mut self.making else { return false };
         if making.leases.get(&task).is_none_or(|lease| lease.worker != worker) {
             return false;
         }
         let Some(Lease { piece, .. }) = making.leases.remove(&task) else { return false };
+        let stage = Making::stage_of(&piece).name();
         making.put_back(piece);
         if kind == FailureKind::Left {
             self.leave(format!("{worker} was told to leave"), now, effects);
@@ -280,13 +288,20 @@ impl Core {
         }
         making.committing -= 1;
         let Some(state) = self.making_state() else { return };
-        let read: u64 = state.read.iter().map(|read| read.count).sum();
-        let chunks: u64 = state.read.iter().map(|read| read.num_chunks).sum();
-        let asked: u64 = state.asked.iter().map(|asked| asked.count).sum();
-        let (done, total, unit) =
-            if read < state.documents { (read, state.documents, "documents") } else { (asked, chunks, "chunks") };
+        let sum = |of: fn(&ReadRecord) -> u64| state.read.iter().map(of).sum::<u64>();
+        let (read, failed, pages, chunks) = (sum(|r| r.count), sum(|r| r.failed), sum(|r| r.pages), sum(|r| r.num_chunks));
+        let mut ledger = Ledger::default();
+        state.asked.iter().for_each(|asked| ledger.add(&asked.ledger));
+        let spent = format!("{} requests, {:.4} dollars", ledger.requests, ledger.cost_micros as f64 / 1e6);
+        let (done, total, unit, detail) = if read < state.documents {
+            let detail = format!("{pages} pages, {chunks} chunks, {failed} failed; {} asked about, {spent}", ledger.chunks);
+            (read, state.documents, "documents", detail)
+        } else {
+            let detail = format!("{} pairs, {} chunks failed, {spent}", ledger.pairs, ledger.failed_chunks);
+            (ledger.chunks, chunks, "chunks", detail)
+        };
         self.enter_making_stage(now, effects);
-        self.progress(done, total, unit.into(), effects);
+        self.progress_with(done, total, unit.into(), detail, effects);
         self.making_goes_on(now, effects);
     }
 

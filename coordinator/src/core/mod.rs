@@ -170,6 +170,7 @@ impl Core {
         match input {
             Input::Stage(stage) => self.enter(stage, now, &mut effects),
             Input::Progress { done, total, unit } => self.progress(done, total, unit, &mut effects),
+            Input::Noticed(what) => self.warn(what, &mut effects),
             Input::Prepared(prepared, run) => self.prepared(*prepared, *run, now, &mut effects),
             Input::Making { cuts, run } => self.begin_making(&cuts, *run, now, &mut effects),
             Input::Built(prepared, record) => self.built(*prepared, *record, now, &mut effects),
@@ -268,8 +269,12 @@ impl Core {
     }
 
     fn progress(&self, done: u64, total: u64, unit: String, effects: &mut Vec<Effect>) {
+        self.progress_with(done, total, unit, String::new(), effects);
+    }
+
+    fn progress_with(&self, done: u64, total: u64, unit: String, detail: String, effects: &mut Vec<Effect>) {
         if let Some((stage, _)) = self.stage {
-            effects.push(Effect::Emit(Event::Progress { stage, done, total, unit }));
+            effects.push(Effect::Emit(Event::Progress { stage, done, total, unit, detail }));
         }
     }
 

@@ -10,6 +10,7 @@ use artel_common::spec::{ProviderKind, QueryStyle, QuestionsSection};
 use artel_documents::sentences::sentences;
 use artel_proto::v1::FailureKind;
 use artel_proto::{convert, v1};
+use artel_questions::budget::Budget;
 use artel_questions::price::Price;
 use artel_questions::settings::{Patience, Provider, QuestionSettings, Style};
 use artel_questions::{Asker, FailedKind, Gate, NoLimits, QaPair, Secret, offline};
@@ -33,6 +34,29 @@ pub(super) struct Writer {
     price: Option<Price>,
     count: u32,
     at_once: usize,
+}
+
+/// What of `[questions]` can be known before a run: the warning is of a key that is not to be had here.
+///
+/// # Errors
+/// A setting that no run can begin with.
+pub fn check_questions(section: &QuestionsSection) -> Result<Option<String>, String> {
+    if section.provider == ProviderKind::Offline {
+        return Ok(None);
+    }
+    let price = Price::of(&section.model, section.price_in, section.price_out);
+    Budget::new(section.max_requests, section.max_cost, price).map_err(|what| format!("questions.{what}"))?;
+    if let Some(problem) = settings(section).problems().into_iter().next() {
+        return Err(format!("questions.{problem}"));
+    }
+    let here = "; workers need it where they run";
+    Ok(match secret(section) {
+        Err(missing) => Some(format!("{}{here}", missing.message)),
+        Ok(None) if section.base_url.is_none() => {
+            Some(format!("questions.api_key_env names no variable, and {} answers nobody without a key{here}", section.model))
+        }
+        Ok(_) => None,
+    })
 }
 
 /// A chunk's rows, and what they took.

@@ -6,6 +6,8 @@ mod gate;
 mod read;
 mod tokens;
 
+pub use ask::check_questions;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use artel_questions::secret::MASK;
+
 use super::super::words::{Words, mix};
 
 /// So many words in a row are not shared with the prompt by chance.
@@ -93,6 +95,9 @@ impl Prompt {
 pub(super) fn secret(text: &str, chunk: &str) -> Option<String> {
     if text.contains("-----BEGIN") && text.contains("PRIVATE KEY") {
         return Some("a private key".to_owned());
+    }
+    if text.contains(MASK) && !chunk.contains(MASK) {
+        return Some("the key of the server, which was blotted out".to_owned());
     }
     let is_of_key = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
     text.split(|letter| !is_of_key(letter)).map(|token| token.trim_matches('.')).find_map(|token| {
