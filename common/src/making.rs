@@ -6,8 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::layout;
 use crate::records::ObjectRef;
+use crate::store::Store;
 use crate::tables::{Columns, Table};
 
 /// Where a document lies.
@@ -85,7 +87,7 @@ pub struct DocumentReport {
 pub struct Ledger {
     /// Requests made, those that failed counted.
     pub requests: u64,
-    /// Chunks whose answer lay in the store.
+    /// Answers, to chunks and about pairs, that lay in a store already.
     pub cache_hits: u64,
     /// Tokens that were sent, for the answers that are used.
     pub tokens_in: u64,
@@ -137,7 +139,7 @@ pub struct QuestionsReport {
     pub positive: String,
     /// Requests, those that failed counted.
     pub requests: u64,
-    /// Chunks whose answer lay in the store already.
+    /// Answers, to chunks and about pairs, that lay in a store already.
     pub cache_hits: u64,
     /// Tokens in, of the answers used.
     pub tokens_in: u64,
@@ -151,6 +153,12 @@ pub struct QuestionsReport {
     pub failures: Vec<FailedChunk>,
     /// Pairs before they were cleaned.
     pub pairs_made: u64,
+    /// The model that judged them; empty where none did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub judge_model: String,
+    /// Pairs whose judgement could not be had; they are kept.
+    #[serde(default)]
+    pub not_judged: u64,
     /// Pairs taken out, by rule.
     pub filtered: Vec<FilteredBy>,
     /// Pairs in the data set.
@@ -249,6 +257,8 @@ pub struct PairRow {
     pub answer: Option<String>,
     /// Why there is none.
     pub failure: Option<String>,
+    /// What a judge gave it, 1 to 5; missing where none was asked or none answered.
+    pub score: Option<u64>,
 }
 
 /// An element of a document, as it is kept.
@@ -306,7 +316,7 @@ pub fn decode_chunks(bytes: Bytes) -> Result<Vec<ChunkRow>> {
     })
 }
 
-/// Pairs as Parquet bytes; the same pairs give the same bytes.
+/// Pairs as Parquet bytes; the same pairs give the same bytes. The column `score` is there where a pair has one.
 ///
 /// # Errors
 /// More than 2 GiB of text.
@@ -318,6 +328,9 @@ pub fn encode_pairs(rows: &[PairRow]) -> Result<Bytes> {
     table.optional_texts("question", rows.iter().map(|row| row.question.as_deref()))?;
     table.optional_texts("answer", rows.iter().map(|row| row.answer.as_deref()))?;
     table.optional_texts("failure", rows.iter().map(|row| row.failure.as_deref()))?;
+    if rows.iter().any(|row| row.score.is_some()) {
+        table.optional_numbers("score", rows.iter().map(|row| row.score));
+    }
     table.encode()
 }
 
@@ -334,6 +347,7 @@ pub fn decode_pairs(bytes: Bytes) -> Result<Vec<PairRow>> {
             question: columns.text_opt("question", row)?,
             answer: columns.text_opt("answer", row)?,
             failure: columns.text_opt("failure", row)?,
+            score: columns.number_if_there("score", row)?,
         })
     })
 }
@@ -370,6 +384,29 @@ pub fn decode_elements(bytes: Bytes) -> Result<Vec<ElementRow>> {
             html: columns.text_opt("html", row)?,
         })
     })
+}
+
+/// Opens the store of another run for the answers in it (`[questions] answers_from`).
+///
+/// # Errors
+/// It cannot be reached from here, or holds no run.
+pub async fn open_answers(url: &str) -> Result<Store> {
+    let store = Store::open(url).map_err(|e| no_answers(url, &e))?;
+    match store.get_opt(&layout::journal_entry(1)).await {
+        Ok(Some(_)) => Ok(store),
+        Ok(None) => Err(Error::Spec(format!(
+            "questions.answers_from: no run lies in {url}; name the store of a run (a folder has to be there on every worker's machine, a bucket is \
+             reached from all), or leave the key out"
+        ))),
+        Err(e) => Err(no_answers(url, &e)),
+    }
+}
+
+/// The other run's store does not answer.
+pub fn no_answers(url: &str, error: &Error) -> Error {
+    Error::Store(format!(
+        "questions.answers_from: the answers in {url} cannot be read: {error}; see that this machine reaches that store, or leave the key out and pay anew"
+    ))
 }
 
 /// What a run knows of its documents before its data set exists: the journal's records, added up.
@@ -415,7 +452,13 @@ mod tests {
         let bytes = encode_pairs(&pairs).unwrap();
         assert_eq!(decode_pairs(bytes.clone()).unwrap(), pairs);
         assert!(decode_pairs(bytes.slice(..bytes.len() / 2)).is_err());
-        assert!(decode_chunks(bytes).is_err());
+        assert!(decode_chunks(bytes.clone()).is_err());
+        // scores are a column of their own, which older shards have not
+        let [pair, failed] = pairs;
+        let judged = [PairRow { score: Some(4), ..pair }, failed];
+        let with_scores = encode_pairs(&judged).unwrap();
+        assert_eq!(decode_pairs(with_scores.clone()).unwrap(), judged);
+        assert!(with_scores.len() > bytes.len());
         let element =
             ElementRow { document: "a.pdf".into(), kind: "Title".into(), html: Some("<table>".into()), ..ElementRow::default() };
         assert_eq!(decode_elements(encode_elements(std::slice::from_ref(&element)).unwrap()).unwrap(), [element]);

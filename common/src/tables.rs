@@ -52,6 +52,12 @@ impl Table {
         self.columns.push(Arc::new(UInt64Array::from_iter_values(values)));
     }
 
+    /// Adds a column of numbers of which some are missing.
+    pub(crate) fn optional_numbers(&mut self, name: &str, values: impl Iterator<Item = Option<u64>>) {
+        self.fields.push(Field::new(name, DataType::UInt64, true));
+        self.columns.push(Arc::new(UInt64Array::from_iter(values)));
+    }
+
     /// The table as Parquet bytes; the same table gives the same bytes.
     ///
     /// # Errors
@@ -117,6 +123,15 @@ impl Columns {
     /// A text.
     pub(crate) fn text(&self, name: &str, row: usize) -> Result<String, String> {
         self.text_opt(name, row)?.ok_or_else(|| format!("its column {name} has nulls"))
+    }
+
+    /// A number that may be missing, of a column that may be.
+    pub(crate) fn number_if_there(&self, name: &str, row: usize) -> Result<Option<u64>, String> {
+        if self.0.column_by_name(name).is_none() {
+            return Ok(None);
+        }
+        let numbers: &UInt64Array = self.column(name)?;
+        Ok(numbers.is_valid(row).then(|| numbers.value(row)))
     }
 
     /// A number.

@@ -74,7 +74,8 @@ async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Ma
     }
     let questions = questions(spec, &rows, &ledger);
     let positive = spec.data.positive;
-    let settings = CleanSettings::default();
+    let judge_threshold = spec.questions.as_ref().and_then(|questions| questions.judge()).map(|(_, threshold)| threshold);
+    let settings = CleanSettings { judge_threshold, ..CleanSettings::default() };
     let generated = generated(rows);
     if generated.is_empty() {
         return Err(nothing(&documents, &questions));
@@ -126,6 +127,8 @@ fn questions(spec: &RunSpec, rows: &[PairRow], ledger: &Ledger) -> QuestionsRepo
         let reason = row.failure.clone()?;
         Some(FailedChunk { document: row.document.clone(), chunk: row.chunk, reason })
     });
+    let judge = section.and_then(|section| section.judge()).map(|(model, _)| model);
+    let not_judged = rows.iter().filter(|row| row.question.is_some() && row.score.is_none());
     QuestionsReport {
         provider: section
             .and_then(|section| serde_json::to_value(section.provider).ok()?.as_str().map(str::to_owned))
@@ -140,6 +143,8 @@ fn questions(spec: &RunSpec, rows: &[PairRow], ledger: &Ledger) -> QuestionsRepo
         failed_chunks: ledger.failed_chunks,
         failures: failed.take(MOST_LISTED).collect(),
         pairs_made: ledger.pairs,
+        judge_model: judge.unwrap_or_default().to_owned(),
+        not_judged: judge.map_or(0, |_| not_judged.count() as u64),
         filtered: Vec::new(),
         pairs: 0,
     }
@@ -158,7 +163,8 @@ fn generated(rows: Vec<PairRow>) -> Vec<GeneratedPair> {
             document = row.document.into();
         }
         let id = pairs.len().to_string();
-        pairs.push(GeneratedPair { id, question, answer, chunk: chunk.clone(), document: document.clone() });
+        let (chunk, document) = (chunk.clone(), document.clone());
+        pairs.push(GeneratedPair { id, question, answer, chunk, document, score: row.score });
     }
     pairs
 }

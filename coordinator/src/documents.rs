@@ -83,10 +83,8 @@ pub async fn changes(list: &SourceList, section: &DocumentsSection, folder: &Pat
     };
     let changed: Vec<&str> = listed.iter().filter(|(name, source)| differs(name, source)).map(|(name, _)| *name).collect();
     let kinds = [("new", new), ("gone", gone), ("of another size", changed)];
-    let told: Vec<String> = kinds
-        .iter()
-        .filter_map(|(what, names)| Some(format!("{} {what} (such as {})", names.len(), names.first()?)))
-        .collect();
+    let told: Vec<String> =
+        kinds.iter().filter_map(|(what, names)| Some(format!("{} {what} (such as {})", names.len(), names.first()?))).collect();
     (!told.is_empty()).then(|| {
         format!(
             "documents differ from those that this run listed: {}; it goes on with what it listed, another store reads them anew",

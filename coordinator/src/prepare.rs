@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use artel_common::event::Stage;
 use artel_common::journal::{Began, Journal, PreparedRecord, Record, RunState};
-use artel_common::making::{MadeReport, SourceList};
+use artel_common::making::{MadeReport, SourceList, open_answers};
 use artel_common::plan::EpochPlan;
 use artel_common::records::{ExportManifest, ModelManifest, ObjectRef, Report, Stored};
-use artel_common::spec::RunSpec;
+use artel_common::spec::{ProviderKind, RunSpec};
 use artel_common::store::{LONG_PATIENCE, Store};
 use artel_common::{Error, Result, clock, layout};
 
@@ -70,7 +70,13 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
         let prepared = resume::prepared(spec, folder, store, journal.state(), &record).await?;
         return Ok(Ready::Prepared(Box::new(prepared), Box::new(journal)));
     }
-    if spec.making().is_some() {
+    if let Some((_, _, questions)) = spec.making() {
+        if let Some(url) = &questions.answers_from
+            && questions.provider != ProviderKind::Offline
+        {
+            // before anything is asked, and paid for, that lies there
+            open_answers(url).await?;
+        }
         let cuts = list_documents(preparation, &mut journal, tell).await?;
         return Ok(Ready::Making(cuts, Box::new(journal)));
     }

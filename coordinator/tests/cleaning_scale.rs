@@ -128,7 +128,7 @@ fn pairs(num_rows: usize, language: Language) -> Vec<GeneratedPair> {
             (None, _) => (language.text(&mut rng, QUESTION_CHARS), language.text(&mut rng, ANSWER_CHARS)),
         };
         let chunk = nothing.clone();
-        pairs.push(GeneratedPair { id: row.to_string(), question, answer, chunk, document: document.clone() });
+        pairs.push(GeneratedPair { id: row.to_string(), question, answer, chunk, document: document.clone(), score: None });
     }
     for pairs in pairs.chunks_mut(PAIRS_OF_DOCUMENT) {
         let texts: Vec<&str> = pairs.iter().map(|pair| pair.answer.as_str()).collect();

@@ -97,7 +97,7 @@ fn cleaning_keeps_templates() {
             let document = row.group.as_deref().unwrap_or_default();
             let chunk = if whole_documents { documents[document].clone() } else { row.positive.as_str().into() };
             let (question, answer) = (row.anchor.clone(), row.positive.clone());
-            GeneratedPair { id: row.id.clone(), question, answer, chunk, document: document.into() }
+            GeneratedPair { id: row.id.clone(), question, answer, chunk, document: document.into(), score: None }
         };
         let cleaned = clean(rows.iter().map(pair).collect(), &CleanSettings::default());
         for filtered in &cleaned.filtered {

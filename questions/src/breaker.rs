@@ -102,9 +102,23 @@ impl Breaker {
         }
     }
 
-    /// Why everything pauses, if it does.
-    pub fn paused(&self) -> Option<String> {
-        (self.phase != Phase::Closed).then(|| format!("{} failures in a row: {}", self.in_a_row, self.reason))
+    /// Whether everything pauses.
+    pub fn is_paused(&self) -> bool {
+        self.phase != Phase::Closed
+    }
+
+    /// Why everything pauses, if it does, when it goes on, and when it is given up.
+    pub fn paused(&self, now: Duration) -> Option<String> {
+        let left = (self.since + self.rules.max_outage).saturating_sub(now).as_secs();
+        let next = match self.phase {
+            Phase::Closed => return None,
+            Phase::Open { until } => {
+                let (next, most) = (until.saturating_sub(now).as_secs_f64(), self.rules.max_pause.as_secs_f64());
+                format!("asking again in {next:.0} s, then at most every {most:.0} s")
+            }
+            Phase::Probing => "asking again just now".to_owned(),
+        };
+        Some(format!("{} failures in a row: {}; {next}, and giving up in {left} s without an answer", self.in_a_row, self.reason))
     }
 
     /// Why it is to be given up, if it is: paused, and nothing succeeded for too long.
@@ -134,9 +148,10 @@ mod tests {
         let mut b = breaker();
         assert!(!b.failure(SECOND, false, "HTTP 500"));
         assert!(!b.failure(SECOND, false, "HTTP 500"));
-        assert_eq!((b.admit(SECOND), b.paused()), (Admit::Go, None));
+        assert_eq!((b.admit(SECOND), b.paused(SECOND)), (Admit::Go, None));
         assert!(b.failure(SECOND, false, "HTTP 503 from x"));
-        assert_eq!(b.paused().unwrap(), "3 failures in a row: HTTP 503 from x");
+        let said = "3 failures in a row: HTTP 503 from x; asking again in 1 s, then at most every 4 s, and giving up in 20 s without an answer";
+        assert_eq!(b.paused(SECOND).unwrap(), said);
         let mut now = SECOND;
         for pause in [1, 2, 4, 4, 4] {
             assert_eq!(b.admit(now), Admit::Wait(Some(pause * SECOND)));
@@ -159,7 +174,7 @@ mod tests {
         (0..3).for_each(|_| _ = b.failure(SECOND, false, "x"));
         assert_eq!(b.admit(2 * SECOND), Admit::Probe);
         assert!(b.success());
-        assert_eq!((b.admit(2 * SECOND), b.paused()), (Admit::Go, None));
+        assert_eq!((b.admit(2 * SECOND), b.paused(2 * SECOND)), (Admit::Go, None));
         for _ in 0..10 {
             (0..2).for_each(|_| assert!(!b.failure(SECOND, false, "x")));
             assert!(!b.success());

@@ -22,6 +22,7 @@ pub struct Budget {
     max_requests: Option<u64>,
     max_cost: Option<Cost>,
     price: Option<Price>,
+    judge_price: Option<Price>,
     spent: Usage,
     reserved_requests: u64,
     reserved_cost: Cost,
@@ -42,13 +43,34 @@ impl Budget {
                 return Err("max_cost is set, but the model has no known price; set price_in and price_out".into());
             }
         }
-        Ok(Self { max_requests, max_cost: max_cost_dollars.map(Cost::from_dollars), price, ..Self::default() })
+        let max_cost = max_cost_dollars.map(Cost::from_dollars);
+        Ok(Self { max_requests, max_cost, price, judge_price: price, ..Self::default() })
     }
 
-    /// Counts what earlier runs spent.
+    /// The same budget, where judgements have a price of their own.
+    ///
+    /// # Errors
+    /// There is a bound of dollars, and no such price.
+    pub fn with_judge(self, price: Option<Price>) -> Result<Self, String> {
+        if self.max_cost.is_some() && price.is_none() {
+            return Err("max_cost is set, but judge_model has no known price; set price_in and price_out".into());
+        }
+        Ok(Self { judge_price: price, ..self })
+    }
+
+    /// The price of such a request.
+    pub fn price(&self, estimate: Estimate) -> Option<Price> {
+        if estimate.is_judgement { self.judge_price } else { self.price }
+    }
+
+    /// Counts what earlier runs spent on questions.
     pub fn already(&mut self, usage: Usage) {
+        self.spend(usage, self.price);
+    }
+
+    fn spend(&mut self, usage: Usage, price: Option<Price>) {
         self.spent += usage;
-        self.spent_cost.0 += self.cost(usage).0;
+        self.spent_cost.0 += price.map(|price| price.spent(usage)).unwrap_or_default().0;
     }
 
     /// Counts money that earlier runs spent, beside what [`Budget::already`] knows the tokens of.
@@ -58,7 +80,7 @@ impl Budget {
 
     /// Reserves up to `wanted` requests that come to at most `estimate` each.
     pub fn reserve(&mut self, wanted: u32, estimate: Estimate) -> Verdict {
-        let most = self.price.map(|price| price.most(estimate)).unwrap_or_default();
+        let most = self.price(estimate).map(|price| price.most(estimate)).unwrap_or_default();
         let mut granted = u64::from(wanted);
         if let Some(max) = self.max_requests {
             if self.spent.requests >= max {
@@ -85,10 +107,10 @@ impl Budget {
 
     /// Settles one reserved request.
     pub fn settle(&mut self, estimate: Estimate, spent: Usage) {
-        let most = self.price.map(|price| price.most(estimate)).unwrap_or_default();
+        let most = self.price(estimate).map(|price| price.most(estimate)).unwrap_or_default();
         self.reserved_requests = self.reserved_requests.saturating_sub(1);
         self.reserved_cost.0 = self.reserved_cost.0.saturating_sub(most.0);
-        self.already(spent);
+        self.spend(spent, self.price(estimate));
     }
 
     /// What was spent so far.
@@ -99,10 +121,6 @@ impl Budget {
     /// What was spent so far in money; nothing without a price.
     pub fn spent_cost(&self) -> Cost {
         self.spent_cost
-    }
-
-    fn cost(&self, usage: Usage) -> Cost {
-        self.price.map(|price| price.spent(usage)).unwrap_or_default()
     }
 }
 

@@ -1,37 +1,31 @@
-//! `Asker`: a chunk in, its pairs or the reason why not out. Every request passes the caller's gate.
+//! `Asker`: a chunk in, its pairs or the reason why not out; `Judge`: a pair in, its score out. Every request passes the caller's gate.
 //!
 //! Whoever asks waits in their own future: there is no queue but the asks that the caller has begun.
 
 mod flow;
+mod judging;
+mod line;
+mod model;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use crate::backoff;
-use crate::failed::{Failed, FailedKind};
-use crate::gate::{Estimate, Gate, Held, Usage};
-use crate::http::{Answer, Http, Transport};
+use crate::failed::Failed;
+use crate::gate::Gate;
+use crate::http::{Http, Transport};
 use crate::parse::{self, QaPair};
-use crate::prompt::{Form, Prompt, request_id};
-use crate::provider::{Completion, Dialect, End, Verdict, gemini, judge, shorten};
+use crate::prompt::{Prompt, request_id};
+use crate::provider::Purpose;
 use crate::secret::Secret;
 use crate::settings::{Patience, QuestionSettings, SettingsError};
-use flow::{Flow, Slot};
+pub use judging::{Judge, Judgement};
+use line::{Line, Read};
+use model::Model;
 pub use state::State;
-
-/// Tokens that a server's template puts around a prompt, at most.
-const FRAME_TOKENS: u64 = 64;
-/// A busy server is asked this many times as often as a broken one before a chunk is given up: the chunk is not at fault.
-const BUSY_FACTOR: u32 = 4;
-/// Chunks that were answered as text after an error 500 to JSON, none ever as JSON, until JSON is asked for no more.
-const JSON_DOUBTS: u32 = 3;
 
 /// Pairs of a chunk and what they cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,49 +47,9 @@ pub struct Reply {
 /// Asks one provider's model for the pairs of chunks, as many at once as its caller likes.
 pub struct Asker {
     settings: QuestionSettings,
-    patience: Patience,
     prompt: Prompt,
-    secret: Option<Secret>,
-    dialect: Dialect,
-    host: String,
-    transport: Box<dyn Transport>,
-    gate: Arc<dyn Gate>,
-    flow: Flow,
-    json: Json,
-}
-
-/// Whether JSON is asked for.
-#[derive(Debug, Default)]
-struct Json {
-    off: AtomicBool,
-    works: AtomicBool,
-    doubts: AtomicU32,
-}
-
-/// What one request came to.
-enum Once {
-    Completed(Completion),
-    Trouble { verdict: Verdict, reason: String, may_be_schema: bool },
-}
-
-/// What was done for one chunk so far.
-#[derive(Default)]
-struct Tally {
-    attempts: u32,
-    spent: Usage,
-    /// Requests that a broken server, and that a busy one, did not answer; answers that could not be read.
-    broken: u32,
-    busy: u32,
-    malformed: u32,
-    /// JSON did not work for this chunk: with an error that names the schema, or with an error 500.
-    schema_refused: bool,
-    schema_doubted: bool,
-}
-
-impl Tally {
-    fn failed(&self, kind: FailedKind, reason: String, raw: Option<String>) -> Failed {
-        Failed { kind, reason, attempts: self.attempts, spent: self.spent, raw }
-    }
+    model: Model,
+    line: Arc<Line>,
 }
 
 impl Asker {
@@ -133,13 +87,11 @@ impl Asker {
         if let Some(problem) = settings.problems().into_iter().chain(patience.problems()).next() {
             return Err(problem);
         }
-        let dialect = Dialect::new(&settings)?;
+        let model = Model::new(&settings, Purpose::Questions)?;
         let base = settings.base().map_err(|what| SettingsError { key: "base_url", what })?;
-        let host = Url::parse(&base).ok().and_then(|url| url.host_str().map(|host| (host.to_owned(), url.port())));
-        let host = host.map_or(base, |(host, port)| port.map_or(host.clone(), |port| format!("{host}:{port}")));
-        let json = Json { off: AtomicBool::new(!settings.json), ..Json::default() };
-        let (prompt, flow) = (Prompt::new(&settings), Flow::new(&patience));
-        Ok(Self { settings, patience, prompt, secret, dialect, host, transport, gate, flow, json })
+        let line = Arc::new(Line::new(transport, &base, patience, secret, gate));
+        let prompt = Prompt::new(&settings);
+        Ok(Self { settings, prompt, model, line })
     }
 
     /// The id under which the answer to a chunk is kept.
@@ -149,7 +101,7 @@ impl Asker {
 
     /// How it goes.
     pub fn state(&self) -> State {
-        self.flow.state(!self.json.off.load(Ordering::Relaxed))
+        self.line.state(self.model.asks_json())
     }
 
     /// The pairs of a chunk. May be dropped at any time: the permit is then given back, a request that is under way as fully used.
@@ -157,190 +109,9 @@ impl Asker {
     /// # Errors
     /// There are none, and asking again now would not help; `kind` says what to do.
     pub async fn ask(&self, chunk: &str) -> Result<Reply, Failed> {
-        let mut tally = Tally::default();
-        loop {
-            let plain = tally.schema_refused || tally.schema_doubted || self.json.off.load(Ordering::Relaxed);
-            let form = if plain { Form::Text } else { Form::Json };
-            match self.once(chunk, form, &mut tally).await? {
-                Once::Completed(completion) => {
-                    self.learn_schema(form, &tally);
-                    match self.read(completion, &mut tally) {
-                        Ok(reply) => return Ok(reply),
-                        Err(failed) if failed.kind != FailedKind::Malformed => return Err(failed),
-                        Err(failed) if tally.malformed > self.patience.malformed_retries => return Err(failed),
-                        Err(failed) => {
-                            tracing::debug!(reason = %failed.reason, "asking again for an answer that could not be read")
-                        }
-                    }
-                }
-                Once::Trouble { verdict: Verdict::NoSchema, reason, .. } => {
-                    tracing::debug!(%reason, "asking again without a schema");
-                    tally.schema_refused = true;
-                }
-                Once::Trouble { verdict: Verdict::Permanent, reason, .. } => {
-                    return Err(tally.failed(FailedKind::Permanent, reason, None));
-                }
-                Once::Trouble { verdict: Verdict::Fatal, reason, .. } => {
-                    return Err(tally.failed(FailedKind::Fatal, reason, None));
-                }
-                Once::Trouble { verdict: verdict @ (Verdict::Busy | Verdict::Broken), reason, may_be_schema } => {
-                    tally.busy += u32::from(verdict == Verdict::Busy);
-                    tally.broken += u32::from(verdict == Verdict::Broken);
-                    tally.schema_doubted |= may_be_schema;
-                    self.before_retry(&tally, reason).await?;
-                }
-            }
-        }
-    }
-
-    /// Waits before a chunk's next attempt, if it has one.
-    async fn before_retry(&self, tally: &Tally, reason: String) -> Result<(), Failed> {
-        let (failures, most) = (tally.broken + tally.busy, self.patience.max_attempts);
-        if tally.broken >= most || failures >= most.saturating_mul(BUSY_FACTOR) {
-            let reason = format!("{failures} attempts failed, the last with {reason}");
-            return Err(tally.failed(FailedKind::Unavailable, reason, None));
-        }
-        tracing::debug!(%reason, attempt = tally.attempts, "asking again");
-        let waited = self.flow.before_retry(failures).await;
-        waited.map_err(|reason| tally.failed(FailedKind::Fatal, reason, None))
-    }
-
-    /// One request: a slot, a permit, the sending, the settling.
-    async fn once(&self, chunk: &str, form: Form, tally: &mut Tally) -> Result<Once, Failed> {
-        let call = self.dialect.call(&self.prompt.render(chunk, form), form, self.secret.as_ref());
-        // no tokenizer makes more than one token of a byte; the schema counts as prompt with some servers
-        let tokens_in = call.body.len() as u64 + FRAME_TOKENS;
-        let estimate = Estimate { tokens_in, tokens_out_max: u64::from(self.settings.max_output_tokens) };
-        let (mut slot, mut held) = self.enter(estimate, tally).await?;
-        slot.sent();
-        held.sent();
-        tally.attempts += 1;
-        let answer = tokio::time::timeout(self.patience.timeout(), self.transport.post(call)).await;
-        let from = |what: &str| shorten(&self.scrub(&format!("{what} (from {})", self.host)));
-        let answer = match answer {
-            Err(_) => {
-                let reason = from(&format!("no answer within {} s", self.patience.timeout_seconds));
-                self.settle(held, None, tally);
-                return Ok(self.trouble(slot, Verdict::Broken, reason, None, true));
-            }
-            Ok(Err(error)) => {
-                let nothing = (!error.sent).then(Usage::default);
-                self.settle(held, nothing, tally);
-                return Ok(self.trouble(slot, Verdict::Broken, from(&error.what), None, false));
-            }
-            Ok(Ok(answer)) => answer,
-        };
-        if !(200..300).contains(&answer.status) {
-            self.settle(held, Some(Usage { requests: 1, ..Usage::default() }), tally);
-            return Ok(self.not_answered(slot, &answer, form));
-        }
-        match self.dialect.completion(&answer.body) {
-            Ok(completion) => {
-                let unknown = held.unknown();
-                let tokens_in = completion.tokens_in.unwrap_or(unknown.tokens_in);
-                let tokens_out = completion.tokens_out.unwrap_or(unknown.tokens_out);
-                self.settle(held, Some(Usage { requests: 1, tokens_in, tokens_out }), tally);
-                slot.answered();
-                Ok(Once::Completed(completion))
-            }
-            Err(what) => {
-                self.settle(held, None, tally);
-                Ok(self.trouble(slot, Verdict::Broken, from(&what), None, false))
-            }
-        }
-    }
-
-    /// Waits for a slot and a permit, until both are there and nothing has paused meanwhile.
-    async fn enter(&self, estimate: Estimate, tally: &Tally) -> Result<(Slot<'_>, Held<'_>), Failed> {
-        loop {
-            let fatal = |reason| tally.failed(FailedKind::Fatal, reason, None);
-            let slot = self.flow.enter().await.map_err(fatal)?;
-            let permit = tokio::select! {
-                // a permit that is there is taken, and given back as unused
-                biased;
-                permit = self.gate.permit(estimate) => permit,
-                reason = self.flow.fatal() => return Err(fatal(reason)),
-            };
-            let permit = permit.map_err(|stopped| tally.failed(FailedKind::Stopped, stopped.0, None))?;
-            let held = Held::new(&*self.gate, permit);
-            if slot.may_still_go() {
-                return Ok((slot, held));
-            }
-        }
-    }
-
-    fn settle(&self, held: Held<'_>, spent: Option<Usage>, tally: &mut Tally) {
-        let spent = spent.unwrap_or_else(|| held.unknown());
-        tally.spent += spent;
-        held.settle(spent);
-    }
-
-    /// A status that is no success.
-    fn not_answered(&self, slot: Slot<'_>, answer: &Answer, form: Form) -> Once {
-        let (verdict, words) = judge(answer, form);
-        let reason = shorten(&self.scrub(&format!("HTTP {} from {}: {words}", answer.status, self.host)));
-        let most = Duration::from_secs_f64(self.patience.max_retry_after_seconds);
-        let told = answer.retry_after.as_deref().and_then(|text| backoff::retry_after(text, SystemTime::now(), most));
-        let told = told.or_else(|| gemini::retry_delay(&answer.body).and_then(|s| backoff::seconds_up_to(s, most)));
-        let may_be_schema = answer.status == 500 && form == Form::Json;
-        match self.trouble(slot, verdict, reason, told, false) {
-            Once::Trouble { verdict, reason, .. } => Once::Trouble { verdict, reason, may_be_schema },
-            completed => completed,
-        }
-    }
-
-    /// Tells the flow what a failure means, and what it became.
-    fn trouble(&self, slot: Slot<'_>, verdict: Verdict, reason: String, told: Option<Duration>, timed_out: bool) -> Once {
-        let fatal = match verdict {
-            Verdict::Busy => slot.busy(&reason, told),
-            Verdict::Broken => slot.broken(&reason, told, timed_out),
-            Verdict::NoSchema => slot.refused_schema(),
-            Verdict::Permanent => slot.permanent(&reason),
-            Verdict::Fatal => slot.fatal(&reason),
-        };
-        match fatal {
-            Some(reason) => Once::Trouble { verdict: Verdict::Fatal, reason, may_be_schema: false },
-            None => Once::Trouble { verdict, reason, may_be_schema: false },
-        }
-    }
-
-    /// Learns from an answer whether the server takes a schema.
-    fn learn_schema(&self, form: Form, tally: &Tally) {
-        if form == Form::Json {
-            self.json.works.store(true, Ordering::Relaxed);
-            return;
-        }
-        if self.json.works.load(Ordering::Relaxed) || !(tally.schema_refused || tally.schema_doubted) {
-            return;
-        }
-        let doubts = 1 + self.json.doubts.fetch_add(1, Ordering::Relaxed);
-        if (tally.schema_refused || doubts >= JSON_DOUBTS) && !self.json.off.swap(true, Ordering::Relaxed) {
-            tracing::warn!(host = %self.host, "the server answers no request with a JSON schema; asking for text from now on");
-        }
-    }
-
-    /// The pairs of an answer.
-    fn read(&self, completion: Completion, tally: &mut Tally) -> Result<Reply, Failed> {
-        let raw = self.secret.as_ref().map_or(completion.text.clone(), |secret| secret.scrub_whole(&completion.text));
-        if let End::Refused(why) = completion.end {
-            return Err(tally.failed(FailedKind::Refused, shorten(&self.scrub(&why)), Some(raw)));
-        }
-        let cut = completion.end == End::Cut;
-        match parse::parse(&raw, cut) {
-            Ok(mut pairs) => {
-                pairs.truncate(self.settings.pairs_per_chunk as usize);
-                let Usage { tokens_in, tokens_out, .. } = tally.spent;
-                Ok(Reply { pairs, raw, cut, tokens_in, tokens_out, attempts: tally.attempts })
-            }
-            Err(why) => {
-                tally.malformed += 1;
-                let hint = if cut { "; the answer reached max_output_tokens" } else { "" };
-                Err(tally.failed(FailedKind::Malformed, format!("malformed answer: {why}{hint}"), Some(raw)))
-            }
-        }
-    }
-
-    fn scrub(&self, text: &str) -> String {
-        self.secret.as_ref().map_or_else(|| text.to_owned(), |secret| secret.scrub(text))
+        let read = self.line.ask(&self.model, |form| self.prompt.render(chunk, form), parse::parse).await?;
+        let Read { value: mut pairs, raw, cut, tokens_in, tokens_out, attempts } = read;
+        pairs.truncate(self.settings.pairs_per_chunk as usize);
+        Ok(Reply { pairs, raw, cut, tokens_in, tokens_out, attempts })
     }
 }

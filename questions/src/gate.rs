@@ -10,6 +10,9 @@ pub struct Estimate {
     pub tokens_in: u64,
     /// Tokens that the answer may have.
     pub tokens_out_max: u64,
+    /// Whether it judges a pair, maybe by another model with another price.
+    #[serde(default)]
+    pub is_judgement: bool,
 }
 
 impl Estimate {

@@ -8,7 +8,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a reply that are looked at; an answer of 8,000 tokens has about 40 kB.
-const MOST_REPLY_BYTES: usize = 1 << 20;
+pub(crate) const MOST_REPLY_BYTES: usize = 1 << 20;
 
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub fn parse(reply: &str, cut: bool) -> Result<Vec<QaPair>, Malformed> {
 }
 
 /// The reply after the thoughts that some models write before it.
-fn without_thoughts(reply: &str) -> &str {
+pub(crate) fn without_thoughts(reply: &str) -> &str {
     match reply.strip_prefix("<think>") {
         Some(thoughts) => thoughts.split_once("</think>").map_or("", |(_, after)| after.trim_start()),
         None => reply,

@@ -51,6 +51,13 @@ impl Price {
         [input, output].iter().all(|dollars| (0.0..1e6).contains(dollars)).then_some(Self { input, output })
     }
 
+    /// The price of a judge, beside the model that writes questions. The overrides are of that one first: another model has the table's
+    /// price, and theirs where the table does not know it.
+    pub fn of_judge(judge: &str, model: &str, input: Option<f64>, output: Option<f64>) -> Option<Self> {
+        let listed = listed(judge).filter(|_| judge != model);
+        listed.or_else(|| Self::of(judge, input, output))
+    }
+
     /// What a request comes to at most.
     pub fn most(&self, estimate: Estimate) -> Cost {
         self.cost(estimate.tokens_in, estimate.tokens_out_max)
@@ -122,6 +129,14 @@ mod tests {
         assert_eq!(Price::of("mine", Some(0.0), Some(0.5)), Some(Price { input: 0.0, output: 0.5 }));
         assert_eq!(Price::of("mine", Some(-1.0), Some(0.5)), None);
         assert_eq!(Price::of("mine", Some(f64::NAN), Some(0.5)), None);
+    }
+
+    /// Goal: a judge has its own price where there is one. Method: the same model, a known one and an unknown one.
+    #[test]
+    fn a_judges_price() {
+        let of = |judge: &str| Price::of_judge(judge, "gpt-4o", Some(1.0), Some(2.0)).unwrap().input;
+        assert_eq!((of("gpt-4o"), of("gpt-4.1"), of("mine")), (1.0, 2.0, 1.0));
+        assert_eq!(Price::of_judge("mine", "gpt-4o", None, None), None);
     }
 
     /// Goal: costs are exact. Method: a price with cents of cents, large counts, and dollars there and back.

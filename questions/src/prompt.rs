@@ -110,7 +110,7 @@ impl Prompt {
 }
 
 /// Puts values for names in one pass: a name inside a value stays as it is.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let (mut out, mut rest) = (String::new(), template);
     while let Some(brace) = rest.find('{') {
         out.push_str(&rest[..brace]);
@@ -149,7 +149,7 @@ pub fn request_id(settings: &QuestionSettings, prompt: &Prompt, chunk: &str) -> 
     hex(&parts.to_string())
 }
 
-fn hex(text: &str) -> String {
+pub(crate) fn hex(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out

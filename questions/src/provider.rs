@@ -53,6 +53,15 @@ pub(crate) enum Verdict {
     Fatal,
 }
 
+/// What a model is asked for, and so which schema its reply has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Questions and their answers.
+    Questions,
+    /// The score of a pair.
+    Judgement,
+}
+
 /// One provider's way of speaking.
 #[derive(Debug, Clone)]
 pub(crate) enum Dialect {
@@ -61,11 +70,11 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    pub(crate) fn new(settings: &QuestionSettings) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &QuestionSettings, purpose: Purpose) -> Result<Self, SettingsError> {
         let base = settings.base().map_err(|what| SettingsError { key: "base_url", what })?;
         match settings.provider {
-            Provider::Gemini => Ok(Self::Gemini(gemini::Gemini::new(settings, &base))),
-            Provider::OpenAi => Ok(Self::OpenAi(openai::OpenAi::new(settings, &base))),
+            Provider::Gemini => Ok(Self::Gemini(gemini::Gemini::new(settings, purpose, &base))),
+            Provider::OpenAi => Ok(Self::OpenAi(openai::OpenAi::new(settings, purpose, &base))),
             Provider::Offline => Err(SettingsError {
                 key: "provider",
                 what: "is offline, which asks no server; use the pairs of `offline`".into(),
@@ -94,7 +103,7 @@ impl Dialect {
 }
 
 /// What a status means, and the server's words about it, not scrubbed yet.
-pub(crate) fn judge(answer: &Answer, form: Form) -> (Verdict, String) {
+pub(crate) fn verdict_of(answer: &Answer, form: Form) -> (Verdict, String) {
     let body = String::from_utf8_lossy(&answer.body[..answer.body.len().min(MOST_LOOKED_AT)]).into_owned();
     let lower = body.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));

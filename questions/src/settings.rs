@@ -8,7 +8,7 @@ use url::Url;
 /// Pairs that one request may ask for.
 const MOST_PAIRS: u32 = 50;
 /// Bytes of a custom template.
-const MOST_TEMPLATE_BYTES: usize = 64 * 1024;
+pub(crate) const MOST_TEMPLATE_BYTES: usize = 64 * 1024;
 
 /// Who writes the pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

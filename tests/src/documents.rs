@@ -147,4 +147,3 @@ pub fn paid_once(sandbox: &Sandbox, chunks: u64, most_kills: u64, limit: Duratio
     }
     assert_eq!(seen.len() as u64, chunks, "no chunk is missing");
 }
-

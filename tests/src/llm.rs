@@ -89,6 +89,11 @@ impl LlmServer {
         self.seen(|seen| seen.asked.values().sum())
     }
 
+    /// How often each prompt was sent.
+    pub fn asked(&self) -> HashMap<String, u64> {
+        self.seen(|seen| seen.asked.clone())
+    }
+
     /// How often each prompt was answered.
     pub fn answered(&self) -> HashMap<String, u64> {
         self.seen(|seen| seen.answered.clone())

@@ -14,6 +14,24 @@ fn run(sandbox: &Sandbox) -> Outcome {
     run_within(sandbox, LIMIT)
 }
 
+/// As [`write_spec`], for a run in another store.
+fn write_spec_in(sandbox: &Sandbox, store: &str, questions: &str, train: &str) {
+    write_spec(sandbox, questions, train, "count = 2\nthreads = 1");
+    let text = std::fs::read_to_string(sandbox.path("spec.toml")).expect("it was written");
+    sandbox.write("spec.toml", &text.replace("file:./store", &format!("file:./{store}")));
+}
+
+/// The number of the chunk in a prompt.
+fn chunk_of(prompt: &str) -> u64 {
+    let at = prompt.rfind("Rule ").unwrap_or(0);
+    prompt[at + 5..].split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) / 4
+}
+
+/// Whether a prompt asks for a judgement.
+fn is_judgement(prompt: &str) -> bool {
+    prompt.contains("Score: n")
+}
+
 /// Goal: one command from documents of several kinds to a measured model, with no LLM; every document is in the report once, failed ones with their
 /// reason. Method: text, Markdown, HTML and damaged files; the report, the pairs' CSV, `artel documents`, and the CSV as a data set of its own.
 #[test]
@@ -63,11 +81,7 @@ fn documents_to_model_offline() {
 fn a_bad_server() {
     let sandbox = Sandbox::new(PROGRAM);
     write_documents(&sandbox, 6, 10);
-    let number = |prompt: &str| {
-        let at = prompt.rfind("Rule ").unwrap_or(0);
-        prompt[at + 5..].split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) / 4
-    };
-    let server = LlmServer::start(Duration::from_millis(5), move |prompt, asked| match (number(prompt) % 10, asked) {
+    let server = LlmServer::start(Duration::from_millis(5), |prompt, asked| match (chunk_of(prompt) % 10, asked) {
         (1, 1) => Scripted::Status(429, "{}".into()),
         (2, 1) => Scripted::Status(500, format!("the key {KEY} broke it")),
         (3, 1) => Scripted::Cut,
@@ -160,4 +174,140 @@ fn the_pace_is_shared() {
         .map(|from| times.iter().filter(|time| **time >= *from && time.duration_since(*from).as_secs_f64() < 5.0).count())
         .max();
     assert!(most <= Some(36), "{most:?} requests in 5 s");
+}
+
+/// Pairs that a rule took out, by a report.
+fn taken_by(report: &Value, rule: &str) -> u64 {
+    let filtered = report["questions"]["filtered"].as_array().expect("a list");
+    filtered.iter().find(|by| by["rule"] == rule).map_or(0, |by| by["count"].as_u64().expect("a number"))
+}
+
+/// Goal: the judge's low pairs go, those that it does not judge stay and are counted, and every request and cent is in the ledger. Method: scores by
+/// chunk in several spellings, prose, a refusal and a 429; a judge with another price; the report against the script, the key nowhere.
+#[test]
+fn pairs_are_judged() {
+    let sandbox = Sandbox::new(PROGRAM);
+    write_documents(&sandbox, 6, 10);
+    let server = LlmServer::start(Duration::from_millis(5), |prompt, asked| {
+        if !is_judgement(prompt) {
+            return good(prompt);
+        }
+        match (chunk_of(prompt) % 10, asked) {
+            (1, _) => Scripted::Say("Score: 2/5".into()),
+            (2, _) => Scripted::Say("```json\n{\"score\": 3}\n```".into()),
+            (3, _) => Scripted::Say("I would rather speak of something else".into()),
+            (4, _) => Scripted::Status(400, format!("{{\"error\": {{\"message\": \"too long for {KEY}\"}}}}")),
+            (5, 1) => Scripted::Status(429, "{}".into()),
+            (5, _) => Scripted::Say("**Score:** 4".into()),
+            _ => Scripted::Say("Score: 5".into()),
+        }
+    });
+    let lines =
+        "max_requests = 300\nmax_cost = 5.0\nprice_in = 1.0\nprice_out = 2.0\njudge_threshold = 4\njudge_model = \"gpt-4o\"";
+    write_spec(&sandbox, &openai(&server, lines), "", "count = 2\nthreads = 1");
+    let checked = sandbox.run(["check", "spec.toml"]).expect_done().stdout.join("\n");
+    assert!(checked.contains("one request a chunk and one a pair, judged by gpt-4o (kept from 4 of 5)"), "{checked}");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stderr, outcome.stdout.join("\n"));
+    let report = sandbox.report("store");
+    let questions = &report["questions"];
+    assert_eq!((questions["pairs_made"].as_u64(), questions["failed_chunks"].as_u64()), (Some(60), Some(0)));
+    assert_eq!(taken_by(&report, "judge"), 12, "chunks 1 and 2 of each ten: {questions}");
+    assert_eq!(questions["not_judged"], 12, "chunks 3 and 4 of each ten: {questions}");
+    assert_eq!(questions["judge_model"], "gpt-4o");
+    assert_eq!(questions["pairs"], 48, "{questions}");
+    // 60 questions, 60 judgements, and one more each for prose and 429
+    assert_eq!((questions["requests"].as_u64(), server.requests()), (Some(132), 132), "the ledger is what the server saw");
+    // 100 tokens in and 20 out an answer: 60 questions, 48 judgements, 6 times two that could not be read
+    assert_eq!((questions["tokens_in"].as_u64(), questions["tokens_out"].as_u64()), (Some(12_000), Some(2_400)));
+    let cost = questions["cost"].as_f64().expect("a number");
+    assert!((cost - (60.0 * 140e-6 + 60.0 * 450e-6)).abs() < 1e-9, "{cost} dollars");
+    assert!(!folder_has(&sandbox.path("store"), KEY), "the key lies in the store");
+    assert!(!outcome.stderr.contains(KEY) && !outcome.stdout.join("").contains(KEY), "the key was said");
+    let mut scores = [0; 6];
+    for line in sandbox.run(["pairs", "store", "--json", "--limit", "0"]).expect_done().stdout {
+        let pair: Value = serde_json::from_str(&line).expect("JSON");
+        scores[pair["score"].as_u64().unwrap_or(0) as usize] += 1;
+    }
+    assert_eq!(scores, [12, 0, 6, 6, 6, 30], "by score, 0 is none");
+    let shown = sandbox.run(["pairs", "store", "--limit", "0"]).expect_done().stdout.join("\n");
+    assert_eq!(shown.matches("Score: 5 of 5").count(), 30);
+}
+
+/// Goal: a judge added to what was asked already costs its judgements alone, and with both there nothing is paid. Method: three runs, each with the
+/// answers of the one before; what their servers saw.
+#[test]
+fn a_judge_is_added() {
+    let sandbox = Sandbox::new(PROGRAM);
+    write_documents(&sandbox, 4, 10);
+    let script = |prompt: &str, _: u64| match is_judgement(prompt) {
+        true => Scripted::Say(format!("Score: {}", if chunk_of(prompt).is_multiple_of(10) { 1 } else { 5 })),
+        false => good(prompt),
+    };
+    let start = || LlmServer::start(Duration::from_millis(5), script);
+    let [asked, judged, again] = [start(), start(), start()];
+    write_spec_in(&sandbox, "asked", &openai(&asked, ""), "");
+    assert_eq!(run(&sandbox).code, Some(0));
+    assert_eq!(asked.requests(), 40);
+
+    let lines = "judge_threshold = 3\nanswers_from = \"asked\"\nmax_requests = 40";
+    write_spec_in(&sandbox, "judged", &openai(&judged, lines), "");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let seen = judged.asked();
+    assert!(seen.keys().all(|prompt| is_judgement(prompt)), "no question is asked again");
+    assert_eq!((seen.len(), judged.requests()), (40, 40));
+    let report = sandbox.report("judged");
+    assert_eq!((report["questions"]["requests"].as_u64(), report["questions"]["cache_hits"].as_u64()), (Some(40), Some(40)));
+    assert_eq!((taken_by(&report, "judge"), report["questions"]["not_judged"].as_u64()), (4, Some(0)));
+
+    let lines = "judge_threshold = 3\nanswers_from = \"file:judged\"\nmax_cost = 1\nprice_in = 1\nprice_out = 1";
+    write_spec_in(&sandbox, "again", &openai(&again, lines), "seed = 7");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert_eq!(again.requests(), 0, "nothing is paid for twice");
+    let report = sandbox.report("again");
+    let questions = &report["questions"];
+    assert_eq!((questions["requests"].as_u64(), questions["cache_hits"].as_u64()), (Some(0), Some(80)), "{questions}");
+    assert_eq!((questions["cost"].as_f64(), taken_by(&report, "judge")), (Some(0.0), 4), "{questions}");
+}
+
+/// Goal: chunks that failed for good are asked again alone, in a run with the answers of the first; a store that is none is told before anything is
+/// asked. Method: a server that refuses some chunks, a second one that answers all; the prompts that it saw.
+#[test]
+fn failed_chunks_are_asked_again_alone() {
+    let sandbox = Sandbox::new(PROGRAM);
+    write_documents(&sandbox, 6, 10);
+    let first = LlmServer::start(Duration::from_millis(5), |prompt, _| match chunk_of(prompt) % 10 {
+        4 => Scripted::Say("I would rather speak of something else".into()),
+        6 => Scripted::Status(400, "{\"error\": {\"message\": \"too long\"}}".into()),
+        _ => good(prompt),
+    });
+    write_spec_in(&sandbox, "first", &openai(&first, ""), "");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let report = sandbox.report("first");
+    assert_eq!(report["questions"]["failed_chunks"], 12);
+    let failures = report["questions"]["failures"].as_array().expect("a list");
+    let reasons: Vec<&str> = failures.iter().map(|failure| failure["reason"].as_str().expect("a text")).collect();
+    assert!(reasons.contains(&"malformed: no question in the reply"), "{reasons:?}");
+
+    let second = LlmServer::start(Duration::from_millis(5), |prompt, _| good(prompt));
+    write_spec_in(&sandbox, "second", &openai(&second, "answers_from = \"nowhere\""), "");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("questions.answers_from: no run lies in file:"), "{}", outcome.stderr);
+    assert_eq!(second.requests(), 0);
+
+    write_spec_in(&sandbox, "second", &openai(&second, "answers_from = \"first\""), "seed = 7");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let mut chunks: Vec<u64> = second.asked().keys().map(|prompt| chunk_of(prompt)).collect();
+    chunks.sort_unstable();
+    let expected: Vec<u64> = (0..60).filter(|chunk| matches!(chunk % 10, 4 | 6)).collect();
+    assert_eq!((chunks, second.requests()), (expected, 12), "the failed chunks, each once, and nothing else");
+    let report = sandbox.report("second");
+    let questions = &report["questions"];
+    assert_eq!((questions["failed_chunks"].as_u64(), questions["pairs_made"].as_u64()), (Some(0), Some(60)), "{questions}");
+    assert_eq!((questions["requests"].as_u64(), questions["cache_hits"].as_u64()), (Some(12), Some(48)), "{questions}");
 }

@@ -53,7 +53,10 @@ fn a_hundred_and_twenty_eight_a_second() {
     let last = times[times.len() - 1];
     let all = times.len() as f64 / (last + 0.5);
     let inner = times.iter().filter(|time| **time >= 5.0 && **time < last - 2.0).count() as f64 / (last - 7.0);
-    eprintln!("{all:.1} requests a second over all, {inner:.1} between the first 5 s and the last 2 s; {} in flight", server.most_in_flight());
+    eprintln!(
+        "{all:.1} requests a second over all, {inner:.1} between the first 5 s and the last 2 s; {} in flight",
+        server.most_in_flight()
+    );
     assert!(server.most_in_flight() <= 64);
     assert!(inner >= 0.9 * 128.0, "{inner:.1} a second");
 }

@@ -32,7 +32,9 @@ fn packed(bytes: &[u8], times: usize) -> Vec<u8> {
 /// A page whose content is a gigabyte of blanks, packed twice.
 fn pdf_bomb() -> Vec<u8> {
     let content = packed(&packed(&vec![b' '; 1 << 20], 1100), 1);
-    let mut out = b"%PDF-1.7\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Count 1/Kids[3 0 R]>>\nendobj\n".to_vec();
+    let mut out =
+        b"%PDF-1.7\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Count 1/Kids[3 0 R]>>\nendobj\n"
+            .to_vec();
     out.extend(b"3 0 obj\n<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R>>\nendobj\n");
     out.extend(format!("4 0 obj\n<</Filter[/FlateDecode/FlateDecode]/Length {}>>\nstream\n", content.len()).bytes());
     out.extend(content);
@@ -163,7 +165,10 @@ fn bucket_with_a_climbing_key() -> (std::net::SocketAddr, std::sync::mpsc::Recei
                 content("reports/a.txt"),
                 content("reports/../secret.txt")
             );
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             let _ = tell.send(line);
             let _ = socket.write_all((head + &body).as_bytes());
         }

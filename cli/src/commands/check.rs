@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use artel_common::exit::Exit;
+use artel_common::making::open_answers;
 use artel_common::spec::{DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
 use artel_common::store::local_folder;
 use artel_coordinator::dataset::{Split, plan_epoch, read_rows, split};
@@ -70,7 +71,14 @@ fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Ve
     }
     let most = questions.max_requests.map_or(String::new(), |most| format!(", at most {} requests", count(most)));
     let cost = questions.max_cost.map_or(", no limit of cost".to_owned(), |cost| format!(", at most {cost} dollars"));
-    lines.push(format!("questions  by {}, one request a chunk{most}{cost}", questions.model));
+    let judged = questions
+        .judge()
+        .map_or(String::new(), |(model, least)| format!(" and one a pair, judged by {model} (kept from {least} of 5)"));
+    lines.push(format!("questions  by {}, one request a chunk{judged}{most}{cost}", questions.model));
+    if let Some(from) = &questions.answers_from {
+        super::small_runtime()?.block_on(open_answers(from))?;
+        lines.push(format!("answers    taken from {from} where it has them, at no cost"));
+    }
     Ok(lines)
 }
 

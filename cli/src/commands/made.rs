@@ -197,7 +197,7 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
         if args.json {
             let line = json!({
                 "document": row.document, "chunk": row.chunk, "text": row.text, "question": row.question, "answer": row.answer,
-                "failure": row.failure,
+                "failure": row.failure, "score": row.score,
             });
             output::data(&line.to_string())?;
             continue;
@@ -205,7 +205,10 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
         output::data(&format!("--- {}, chunk {}", printable(&row.document), row.chunk))?;
         match (&row.question, &row.answer) {
             (Some(question), Some(answer)) => {
-                output::data(&format!("Question: {}\nAnswer: {}", paragraphs(question), paragraphs(answer)))?
+                output::data(&format!("Question: {}\nAnswer: {}", paragraphs(question), paragraphs(answer)))?;
+                if let Some(score) = row.score {
+                    output::data(&format!("Score: {score} of 5"))?;
+                }
             }
             _ => output::data(&format!("no pair: {}", printable(row.failure.as_deref().unwrap_or("unknown"))))?,
         }

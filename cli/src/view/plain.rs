@@ -164,7 +164,8 @@ mod tests {
         let second = Duration::from_secs;
         let mut plain = Plain::new(second(0));
         plain.line(&Event::StageStarted { stage: Stage::Tokenise }, second(0));
-        let at = |done| Event::Progress { stage: Stage::Tokenise, done, total: 1000, unit: "rows".to_owned(), detail: String::new() };
+        let at =
+            |done| Event::Progress { stage: Stage::Tokenise, done, total: 1000, unit: "rows".to_owned(), detail: String::new() };
         assert_eq!(plain.line(&at(100), second(1)), None);
         let line = plain.line(&at(500), second(5));
         assert_eq!(line.as_deref(), Some("[    5.0 s] tokenise: 500 of 1,000 rows, 100 rows/s, 5.0 s left"));

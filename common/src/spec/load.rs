@@ -39,6 +39,9 @@ impl LoadedSpec {
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
         let store = spec.run.store.clone();
         spec.override_store(&store)?;
+        if let Some(from) = spec.questions.as_mut().and_then(|questions| questions.answers_from.as_mut()) {
+            *from = store::absolute_url(from, &folder)?;
+        }
         Ok(Self { spec, warnings, folder, path: path.to_path_buf() })
     }
 }

@@ -1,9 +1,12 @@
 //! `[documents]`, `[chunks]`, `[questions]`: how pairs are made where the user has documents and no pairs.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::Digest;
+use crate::store::absolute_url;
 
 use super::RunSpec;
 use super::reader::Reader;
@@ -126,6 +129,22 @@ pub struct QuestionsSection {
     pub price_in: Option<f64>,
     /// Dollars for a million tokens out.
     pub price_out: Option<f64>,
+    /// The least score, 1 to 5, that a judge must give a pair; no judge is asked where it is not said.
+    pub judge_threshold: Option<u64>,
+    /// The judge's model; `model` where it is not said.
+    pub judge_model: Option<String>,
+    /// The judge's prompt, with `{question}`, `{answer}` and `{text}`.
+    pub judge_prompt: Option<String>,
+    /// The store of another run, whose answers are taken where they are to what is asked. A loaded spec's folder is absolute.
+    pub answers_from: Option<String>,
+}
+
+impl QuestionsSection {
+    /// The judge's model and the least score, where one is asked.
+    pub fn judge(&self) -> Option<(&str, u64)> {
+        let threshold = self.judge_threshold.filter(|_| self.provider != ProviderKind::Offline)?;
+        Some((self.judge_model.as_deref().unwrap_or(&self.model), threshold))
+    }
 }
 
 /// What is the positive of a pair that was made from a chunk.
@@ -155,7 +174,7 @@ impl RunSpec {
     /// Everything that changes which pairs are made, and nothing else: no limits, no addresses, no keys.
     pub(super) fn making_settings(&self) -> Value {
         let Some((documents, chunks, questions)) = self.making() else { return Value::Null };
-        json!({
+        let mut settings = json!({
             "documents": { "sources": documents.sources, "strategy": documents.strategy, "languages": documents.languages },
             "chunks": chunks,
             "questions": {
@@ -168,7 +187,15 @@ impl RunSpec {
                 "json": questions.json,
                 "max_output_tokens": questions.max_output_tokens,
             },
-        })
+        });
+        // without a judge the settings are what they were before there were judges
+        if let Some((model, threshold)) = questions.judge() {
+            let into = &mut settings["questions"];
+            into["judge_threshold"] = json!(threshold);
+            into["judge_model"] = json!(model);
+            into["judge_prompt"] = json!(questions.judge_prompt);
+        }
+        settings
     }
 
     /// What the documents' part of the run is known by: its settings, and the model whose tokens chunks may be counted in.
@@ -187,6 +214,32 @@ const PROVIDERS: &[(&str, ProviderKind)] =
 const STYLES: &[(&str, QueryStyle)] =
     &[("natural", QueryStyle::Natural), ("keyword", QueryStyle::Keyword), ("multi_sentence", QueryStyle::MultiSentence)];
 pub(super) const POSITIVES: &[(&str, Positive)] = &[("answer", Positive::Answer), ("chunk", Positive::Chunk)];
+/// What a judge's prompt has to have in it.
+const JUDGE_NAMES: [&str; 3] = ["{question}", "{answer}", "{text}"];
+/// Keys of `[questions]` that mean something to a language model alone.
+const OF_SERVERS: [&str; 21] = [
+    "model",
+    "base_url",
+    "api_key_env",
+    "api_key_file",
+    "temperature",
+    "styles",
+    "prompt",
+    "json",
+    "max_output_tokens",
+    "timeout",
+    "max_in_flight",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_cost",
+    "max_requests",
+    "price_in",
+    "price_out",
+    "judge_threshold",
+    "judge_model",
+    "judge_prompt",
+    "answers_from",
+];
 /// Less memory than this reads no PDF.
 const LEAST_READ_MEMORY: u64 = 64_000_000;
 
@@ -199,10 +252,14 @@ pub(super) fn documents(reader: &mut Reader<'_, '_>) -> Option<DocumentsSection>
     if !reader.has(S, "sources") {
         reader.problem(S, "sources", "is missing; name files, folders, globs or bucket prefixes: sources = [\"docs/**/*.pdf\"]");
     }
+    let languages = reader.strings(S, "languages").unwrap_or_else(|| vec!["eng".to_owned()]);
+    if languages.is_empty() {
+        reader.problem(S, "languages", "names none; write languages = [\"eng\"], or leave it out");
+    }
     Some(DocumentsSection {
         sources: reader.strings(S, "sources").unwrap_or_default(),
         strategy: reader.choice(S, "strategy", READ_STRATEGIES).unwrap_or(ReadStrategy::Auto),
-        languages: reader.strings(S, "languages").unwrap_or_else(|| vec!["eng".to_owned()]),
+        languages,
         max_pages: reader.integer(S, "max_pages", 1..=1_000_000).unwrap_or(2_000) as u32,
         max_memory: reader.bytes(S, "max_memory", LEAST_READ_MEMORY).unwrap_or(2_000_000_000),
         max_seconds: reader.integer(S, "max_seconds", 1..=86_400).unwrap_or(600),
@@ -235,6 +292,9 @@ pub(super) fn questions(reader: &mut Reader<'_, '_>) -> Option<QuestionsSection>
     let provider = reader.choice(S, "provider", PROVIDERS).unwrap_or(ProviderKind::Offline);
     let price = |price: f64| price >= 0.0;
     let styles = reader.strings(S, "styles").unwrap_or_else(|| vec!["natural".to_owned()]);
+    if styles.is_empty() {
+        reader.problem(S, "styles", "names none; there are natural, keyword and multi_sentence");
+    }
     let styles = styles.iter().filter_map(|style| match STYLES.iter().find(|(name, _)| name == style) {
         Some((_, style)) => Some(*style),
         None => {
@@ -263,6 +323,10 @@ pub(super) fn questions(reader: &mut Reader<'_, '_>) -> Option<QuestionsSection>
         max_requests: reader.integer(S, "max_requests", 1..=i64::MAX as u64),
         price_in: reader.float(S, "price_in", "dollars for a million tokens, 0 or more,", price),
         price_out: reader.float(S, "price_out", "dollars for a million tokens, 0 or more,", price),
+        judge_threshold: reader.integer(S, "judge_threshold", 1..=5),
+        judge_model: reader.string(S, "judge_model"),
+        judge_prompt: reader.string(S, "judge_prompt"),
+        answers_from: reader.string(S, "answers_from"),
     })
 }
 
@@ -289,12 +353,31 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
         reader.problem("chunks", "unit", what);
     }
     let Some(questions) = &spec.questions else { return };
-    if questions.provider != ProviderKind::Offline && questions.model.is_empty() {
-        reader.problem(
-            "questions",
-            "model",
-            "is missing; name the model that writes the questions: model = \"gemini-1.5-flash\"",
-        );
+    check_server(reader, questions);
+    check_judge(reader, questions);
+    if let Some(url) = &questions.answers_from
+        && let Err(e) = absolute_url(url, Path::new("/"))
+    {
+        reader.problem("questions", "answers_from", e);
+    }
+    if questions.provider == ProviderKind::Offline {
+        for name in OF_SERVERS {
+            if reader.has("questions", name) {
+                reader.warn("questions", name, "has no effect offline: no language model is asked");
+            }
+        }
+    }
+}
+
+/// Where questions are asked.
+fn check_server(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
+    // a value that was refused already must not be called missing too
+    if questions.provider != ProviderKind::Offline && questions.model.is_empty() && !reader.has("questions", "model") {
+        let example = match questions.provider {
+            ProviderKind::Openai => "as its server does (BASE_URL/models lists them): model = \"Qwen/Qwen2.5-7B-Instruct\"",
+            _ => "as Google does: model = \"gemini-1.5-flash\"",
+        };
+        reader.problem("questions", "model", format_args!("is missing; name the model that writes the questions, {example}"));
     }
     if questions.provider == ProviderKind::Openai && questions.base_url.is_none() {
         let what = "is missing; name the server: base_url = \"http://127.0.0.1:8000/v1\", or \"https://api.openai.com/v1\"";
@@ -312,13 +395,29 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
     if questions.prompt.as_ref().is_some_and(|prompt| !prompt.contains("{text}")) {
         reader.problem("questions", "prompt", "has no {text}: the chunk has to stand somewhere in it");
     }
-    if questions.styles.is_empty() {
-        reader.problem("questions", "styles", "names none; there are natural, keyword and multi_sentence");
-    }
     if questions.api_key_env.as_deref().is_some_and(looks_like_a_key) {
         let what =
             "looks like a key: name the environment variable that has it, and change the key, since it stands in a file now";
         reader.problem("questions", "api_key_env", what);
+    }
+}
+
+/// Who judges pairs.
+fn check_judge(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
+    if let Some(prompt) = &questions.judge_prompt {
+        let missing: Vec<&str> = JUDGE_NAMES.into_iter().filter(|name| !prompt.contains(name)).collect();
+        if !missing.is_empty() {
+            let what = format!("has no {}: question, answer and chunk have to stand somewhere in it", missing.join(" and no "));
+            reader.problem("questions", "judge_prompt", what);
+        }
+    }
+    // offline it is told of anyway
+    let is_asked = reader.has("questions", "judge_threshold") || questions.provider == ProviderKind::Offline;
+    for name in ["judge_model", "judge_prompt"] {
+        if !is_asked && reader.has("questions", name) {
+            let what = "has no effect without judge_threshold, the least score that a pair is kept with: judge_threshold = 4";
+            reader.warn("questions", name, what);
+        }
     }
 }
 

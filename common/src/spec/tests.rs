@@ -211,6 +211,82 @@ fn warnings() {
     }
 }
 
+/// A spec of documents whose `[questions]` has these lines.
+fn asking(lines: &str) -> String {
+    format!("[documents]\nsources = \"d\"\n[questions]\n{lines}\n[model]\nbase = \"b\"\n")
+}
+
+/// Goal: contradictions of `[questions]` and `[documents]` are told, each once. Method: one spec each, and a piece of its message.
+#[test]
+fn wrong_questions() {
+    let server = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\n";
+    let cases = [
+        (format!("{server}styles = [\"funny\"]"), "\"funny\" is no style"),
+        (format!("{server}styles = []"), "names none; there are natural"),
+        ("provider = \"openai\"\nbase_url = \"http://h/v1\"".to_owned(), "BASE_URL/models lists them"),
+        ("provider = \"gemini\"".to_owned(), "gemini-1.5-flash"),
+        ("provider = \"gemini\"\nmodel = 3".to_owned(), "model: is 3"),
+        (format!("{server}judge_threshold = 6"), "from 1 to 5"),
+        (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}} {{answer}}\""), "has no {question}: question"),
+        (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}}\""), "has no {question} and no {answer}"),
+        (format!("{server}answers_from = \"ftp://h/p\""), "questions.answers_from: ftp://h/p: not a store"),
+    ];
+    for (lines, piece) in cases {
+        let found = problems(&asking(&lines));
+        assert!(found.len() == 1 && found[0].contains(piece), "{lines}\n{found:#?}\nwanted: {piece}");
+    }
+    let found =
+        problems("[documents]\nsources = \"d\"\nlanguages = []\n[questions]\nprovider = \"offline\"\n[model]\nbase = \"b\"");
+    assert!(found.len() == 1 && found[0].contains("languages: names none"), "{found:#?}");
+}
+
+/// Goal: keys that do nothing are warned of. Method: offline with keys of a server, a judge's keys without a threshold.
+#[test]
+fn questions_without_effect() {
+    let warnings = |lines: &str| RunSpec::parse(&asking(lines), "s.toml").expect(lines).1;
+    assert_eq!(warnings("provider = \"offline\"\npairs_per_chunk = 2"), Vec::<String>::new());
+    for line in [
+        "model = \"m\"",
+        "base_url = \"http://h/v1\"",
+        "api_key_env = \"E\"",
+        "api_key_file = \"f\"",
+        "max_cost = 1",
+        "judge_threshold = 3",
+        "judge_model = \"m\"",
+        "answers_from = \"other\"",
+    ] {
+        let found = warnings(&format!("provider = \"offline\"\n{line}"));
+        assert!(found.len() == 1 && found[0].contains("has no effect offline"), "{line}\n{found:#?}");
+    }
+    let server = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\n";
+    let found = warnings(&format!("{server}judge_model = \"j\""));
+    assert!(found.len() == 1 && found[0].contains("without judge_threshold"), "{found:#?}");
+    assert_eq!(warnings(&format!("{server}judge_threshold = 3\njudge_model = \"j\"")), Vec::<String>::new());
+}
+
+/// Goal: a judge changes what the pairs are known by, where it changes which there are, and answers of another run do not. Method: one key each.
+#[test]
+fn making_digests() {
+    let server = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\n";
+    let of = |lines: &str| ok(&asking(&format!("{server}{lines}"))).making_digest().expect("it makes pairs");
+    let judged = of("judge_threshold = 3");
+    assert_ne!(judged, of(""));
+    assert_eq!(judged, of("judge_threshold = 3\njudge_model = \"m\""));
+    for other in [
+        "judge_threshold = 4",
+        "judge_threshold = 3\njudge_model = \"j\"",
+        "judge_threshold = 3\njudge_prompt = \"{text}{question}{answer}\"",
+    ] {
+        assert_ne!(of(other), judged, "{other}");
+    }
+    assert_eq!(of("answers_from = \"s3://b/p\""), of(""));
+    assert_eq!(of("judge_model = \"j\""), of(""));
+    let began = ok(&asking(server));
+    let now = ok(&asking(&format!("{server}judge_threshold = 3")));
+    let changes = now.changes_since(&began).expect("they were loaded");
+    assert!(changes.contains(&"questions.judge_threshold was not set and is 3".to_owned()), "{changes:?}");
+}
+
 /// Goal: broken TOML names its lines and does not hide the other problems. Method: two syntax errors around an unknown key.
 #[test]
 fn broken_toml() {
@@ -248,7 +324,8 @@ fn lost_keys() {
 fn full() -> RunSpec {
     ok(
         "[run]\nname = \"n\"\nstore = \"s3://b/p\"\n[documents]\nsources = \"d\"\n[questions]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\napi_key_env = \"E\"\napi_key_file = \"f\"\n\
-        prompt = \"{text}\"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_cost = 1\nmax_requests = 1\nprice_in = 1\nprice_out = 1\n[data]\npositive = \"chunk\"\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
+        prompt = \"{text}\"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_cost = 1\nmax_requests = 1\nprice_in = 1\nprice_out = 1\n\
+        judge_threshold = 4\njudge_model = \"j\"\njudge_prompt = \"{question} {answer} {text}\"\nanswers_from = \"s3://b/other\"\n[data]\npositive = \"chunk\"\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
         [model]\nbase = \"b\"\nrevision = \"r\"\nmax_seq_length = 9\nquery_prompt = \"q\"\npassage_prompt = \"\"\n\
         [train]\nmax_steps = 5\nmatryoshka_dims = [8, 4]\ndropout = 0\neval_strategy = \"steps\"\neval_steps = 3\nsave_strategy = \"steps\"\nsave_steps = 3\nsave_total_limit = 1\n\
         [evaluate]\ndims = [4]\n[workers]\nthreads = 1\nmemory_limit = 99000000\n",
@@ -387,6 +464,10 @@ fn files() {
     let here = std::env::current_dir().expect("a current folder");
     assert_eq!(loaded.spec.run.store, format!("file:{}/st", here.display()));
     assert_eq!(loaded.folder, folder.path());
+    std::fs::write(&path, asking("provider = \"offline\"\nanswers_from = \"../other\"")).expect("writable");
+    let asked = LoadedSpec::load(&path).expect("a spec").spec.questions.expect("it asks questions");
+    let beside = folder.path().parent().expect("a folder lies in one").join("other");
+    assert_eq!(asked.answers_from, Some(format!("file:{}", beside.display())));
     let mut spec = loaded.spec;
     assert!(spec.override_workers(0).is_err() && spec.override_workers(9).is_err());
     spec.override_workers(8).expect("as many as leaves");

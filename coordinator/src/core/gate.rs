@@ -31,7 +31,6 @@ struct Granted {
 pub(super) struct Gate {
     pace: Pace,
     budget: Budget,
-    price: Option<Price>,
     is_limited: bool,
     step: u64,
     granted: BTreeMap<(String, u64), Granted>,
@@ -61,13 +60,16 @@ impl Gate {
         // offline nothing is asked of anybody
         let max_cost = questions.max_cost.filter(|_| questions.provider != ProviderKind::Offline);
         let mut budget = Budget::new(questions.max_requests, max_cost, price)?;
+        if let Some((model, _)) = questions.judge() {
+            let price = Price::of_judge(model, &questions.model, questions.price_in, questions.price_out);
+            budget = budget.with_judge(price)?;
+        }
         let reserved = (reserved.0, Cost(u128::from(reserved.1) * UNITS_PER_MICRO));
         budget.already(Usage { requests: reserved.0, ..Usage::default() });
         budget.already_cost(reserved.1);
         Ok(Self {
             pace: Pace::new(questions.requests_per_minute, questions.tokens_per_minute),
             budget,
-            price,
             is_limited: questions.max_requests.is_some() || questions.max_cost.is_some(),
             step: questions.max_requests.map_or(64, |most| (most / 100).clamp(1, 256)),
             granted: BTreeMap::new(),
@@ -91,7 +93,7 @@ impl Gate {
         let usage = usage.unwrap_or(all);
         self.pace.settle(at, estimate, usage);
         self.budget.settle(estimate, usage);
-        if let Some(price) = self.price {
+        if let Some(price) = self.budget.price(estimate) {
             self.cost = Cost((self.cost.0 + price.spent(usage).0).saturating_sub(price.most(estimate).0));
         }
         self.requests -= u64::from(usage.requests == 0);
@@ -111,7 +113,7 @@ impl Gate {
         if self.granted.contains_key(&key) {
             return Answer::Granted;
         }
-        let most = self.price.map(|price| price.most(estimate)).unwrap_or_default();
+        let most = self.budget.price(estimate).map(|price| price.most(estimate)).unwrap_or_default();
         if self.is_limited && !self.has_reserved(most) {
             // a budget that is spent reserves nothing more
             return match self.budget.reserve(1, estimate) {
@@ -169,7 +171,7 @@ mod tests {
         RunSpec::parse(&text, "test").unwrap().0.questions.unwrap()
     }
 
-    const ESTIMATE: Estimate = Estimate { tokens_in: 100, tokens_out_max: 50 };
+    const ESTIMATE: Estimate = Estimate { tokens_in: 100, tokens_out_max: 50, is_judgement: false };
 
     /// Wishes until something other than a recording is in the way; how many were granted.
     fn grants(gate: &mut Gate, worker: &str, tags: std::ops::Range<u64>, now: Duration) -> (u64, Option<String>) {
@@ -226,6 +228,29 @@ mod tests {
         }
         assert_eq!(grants(&mut gate, "a", 6..20, Duration::ZERO), (2, None));
         assert!(gate.reserved.1.0 >= gate.cost.0);
+    }
+
+    /// Goal: a judgement counts at its own model's price. Method: a judge that the price table knows, questions that it does not; 1,200 millionths.
+    #[test]
+    fn judgements_have_their_price() {
+        let judged = "max_cost = 0.0012\njudge_threshold = 3\njudge_model = \"gpt-4o\"";
+        let mut gate = Gate::new(&questions(judged), (0, 0)).unwrap();
+        // 100 tokens in and 50 out are 200 millionths of a dollar by the spec's price, and 750 by the judge's
+        let judgement = Estimate { is_judgement: true, ..ESTIMATE };
+        let wish = |gate: &mut Gate, tag, estimate| loop {
+            match (gate.wish("a", tag, estimate, Duration::ZERO), gate.take_reservation()) {
+                (Answer::Wait(_), Some((requests, cost))) => gate.recorded(requests, cost),
+                (answer, _) => break answer,
+            }
+        };
+        assert_eq!(wish(&mut gate, 1, judgement), Answer::Granted);
+        assert_eq!(wish(&mut gate, 2, ESTIMATE), Answer::Granted);
+        assert_eq!(wish(&mut gate, 3, ESTIMATE), Answer::Granted);
+        assert!(matches!(wish(&mut gate, 4, ESTIMATE), Answer::Wait(_)));
+        gate.settle("a", &v1::Spent { tag: 1, requests: 1, tokens_in: 100, tokens_out: 0 });
+        assert_eq!(gate.cost, Cost(650 * UNITS_PER_MICRO));
+        let unknown = questions("max_cost = 1\njudge_threshold = 3\njudge_model = \"n\"");
+        assert!(Gate::new(&unknown, (0, 0)).is_ok(), "price_in and price_out are for a judge that the table does not know");
     }
 
     /// Goal: no limit, no records; a repeated wish is the same permit. Method: many wishes, one twice.

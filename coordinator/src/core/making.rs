@@ -192,7 +192,8 @@ impl Core {
             let stopped = Some("the run is leaving".to_owned());
             return (v1::PermitResponse { granted: false, wait_ms: 0, stopped }, effects);
         }
-        let estimate = Estimate { tokens_in: request.tokens_in, tokens_out_max: request.tokens_out_max };
+        let estimate =
+            Estimate { tokens_in: request.tokens_in, tokens_out_max: request.tokens_out_max, is_judgement: request.is_judgement };
         let answer = making.gate.wish(&request.worker_id, request.tag, estimate, now);
         if let Some((requests, cost_micros)) = making.gate.take_reservation() {
             Self::commit(Commit::Record(Record::Reserved { requests, cost_micros }), &mut effects);

@@ -25,7 +25,7 @@ use artel_common::making::MadeReport;
 use artel_common::records::{ImportReport, Pair};
 
 pub use cleaning::{
-    COPIES_PROMPT, CleanSettings, Cleaned, EXACT_DUPLICATE, Filtered, FilteredExample, GeneratedPair, HAS_SECRET,
+    COPIES_PROMPT, CleanSettings, Cleaned, EXACT_DUPLICATE, Filtered, FilteredExample, GeneratedPair, HAS_SECRET, JUDGE,
     MAX_EXAMPLE_CHARS, MAX_EXAMPLES, NEAR_DUPLICATE, NOT_SUPPORTED, QUESTION_IS_ANSWER, REFERS_TO_TEXT, TOO_SHORT,
     WRONG_LANGUAGE, clean, deduplicate,
 };

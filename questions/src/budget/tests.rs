@@ -5,7 +5,7 @@ use super::*;
 const PRICE: Price = Price { input: 1.0, output: 2.0 };
 
 fn estimate(tokens_in: u64, tokens_out_max: u64) -> Estimate {
-    Estimate { tokens_in, tokens_out_max }
+    Estimate { tokens_in, tokens_out_max, is_judgement: false }
 }
 
 fn usage(tokens_in: u64, tokens_out: u64) -> Usage {

@@ -81,7 +81,7 @@ impl Core {
             self.not_before = self.not_before.max(now + told);
         }
         if self.breaker.failure(now, probe, reason) {
-            tracing::warn!("paused: {}", self.breaker.paused().unwrap_or_default());
+            tracing::warn!("paused: {}", self.breaker.paused(now).unwrap_or_default());
         }
         let outage = self.breaker.outage(now)?;
         Some(self.stop(outage))
@@ -197,7 +197,7 @@ impl Flow {
             limit: core.concurrency.limit(),
             answered: core.answered,
             json,
-            paused: core.breaker.paused(),
+            paused: core.breaker.paused(self.now()),
             stopped: core.fatal.clone(),
         }
     }
@@ -215,7 +215,7 @@ impl Slot<'_> {
     /// Whether nothing has paused or stopped since the slot was given.
     pub(crate) fn may_still_go(&self) -> bool {
         let core = self.flow.core();
-        core.fatal.is_none() && self.flow.now() >= core.not_before && (self.probe || core.breaker.paused().is_none())
+        core.fatal.is_none() && self.flow.now() >= core.not_before && (self.probe || !core.breaker.is_paused())
     }
 
     /// The request goes out now.

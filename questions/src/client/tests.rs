@@ -1,5 +1,6 @@
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
@@ -8,8 +9,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::budget::{self, Budget};
-use crate::gate::{NoLimits, Permit, Stopped};
-use crate::http::{Call, SendError};
+use crate::failed::FailedKind;
+use crate::gate::{Estimate, NoLimits, Permit, Stopped, Usage};
+use crate::http::{Answer, Call, SendError};
+use crate::judge::JudgeSettings;
 use crate::pace::Pace;
 use crate::price::Price;
 use crate::settings::Provider;
@@ -185,7 +188,7 @@ async fn malformed_answers() {
     let b = bench(|_, _| act(1, chat("Question: what?")));
     let failed = b.ask("a").await.unwrap_err();
     assert_eq!((failed.kind, failed.attempts, failed.spent.tokens_in), (FailedKind::Malformed, 2, 200));
-    assert_eq!(failed.reason, "malformed answer: no answer to the question");
+    assert_eq!(failed.reason, "no answer to the question");
     assert_eq!(failed.raw.as_deref(), Some("Question: what?"));
     assert!(failed.kind.is_dead_letter());
 }
@@ -198,7 +201,7 @@ async fn refusals_are_final() {
     let b = bench(move |_, _| act(1, answer(200, &refusal)));
     let failed = b.ask("a").await.unwrap_err();
     assert_eq!((failed.kind, failed.attempts), (FailedKind::Refused, 1));
-    assert_eq!(failed.reason, "the model refused: I will not");
+    assert_eq!(failed.reason, "the model says: I will not");
     let b = bench(|_, _| act(1, answer(400, r#"{"error": {"message": "too long"}}"#)));
     let failed = b.ask("a").await.unwrap_err();
     assert_eq!((failed.kind, failed.attempts), (FailedKind::Permanent, 1));
@@ -318,7 +321,7 @@ async fn an_outage() {
     assert!(replies.iter().all(Result::is_ok), "{:?}", replies.iter().find(|r| r.is_err()));
     let shown = watch.await.unwrap();
     assert!(
-        shown.starts_with("paused: ") && shown.ends_with("failures in a row: HTTP 503 from server.test:8000: down"),
+        shown.starts_with("paused: ") && shown.contains("failures in a row: HTTP 503 from server.test:8000: down; asking again "),
         "{shown}"
     );
     let seen = b.seen.lock().unwrap();
@@ -670,4 +673,31 @@ async fn a_share_of_retries() {
     }
     println!("{seconds:?} s");
     assert!(seconds[0] >= 35 && seconds[1] <= 25, "{seconds:?}");
+}
+
+/// Goal: a judge asks its own model for one score, at temperature 0, and its answers are read, retried and refused as others are. Method: a server that
+/// answers pairs and scores by the prompt; prose once, a refusal, and what the gate counted.
+#[tokio::test(start_paused = true)]
+async fn a_judge() {
+    let gate = counting(9);
+    let b = bench_with(settings(), Patience::default(), gate.clone(), |i, body| {
+        let prompt = body["messages"][0]["content"].as_str().unwrap();
+        assert!(prompt.contains("\nX is Y.\n") && prompt.contains("\nWhat is X?\n") && prompt.contains("Score: n"), "{prompt}");
+        assert_eq!((&body["model"], &body["temperature"]), (&json!("j"), &json!(0.0)));
+        match i {
+            0 => act(10, answer(503, "")),
+            1 => act(10, chat("It is good.")),
+            2 => act(10, chat("**Score:** 4/5")),
+            _ => act(10, answer(400, "never")),
+        }
+    });
+    let judge = b.asker.judge(&JudgeSettings { model: "j".into(), template: None }).unwrap();
+    let pair = QaPair { question: "What is X?".into(), answer: "It is Y.".into() };
+    let judgement = judge.judge("X is Y.", &pair).await.unwrap();
+    assert_eq!((judgement.score, judgement.attempts, judgement.tokens_in), (4, 3, 200));
+    assert_eq!(*gate.spent.lock().unwrap(), Usage { requests: 3, tokens_in: 200, tokens_out: 40 });
+    assert_eq!(judge.judge("X is Y.", &pair).await.unwrap_err().kind, FailedKind::Permanent);
+    assert_eq!(judge.request_id("X is Y.", &pair).len(), 64);
+    let none = JudgeSettings { model: String::new(), template: None };
+    assert_eq!(b.asker.judge(&none).err().unwrap().key, "judge_model");
 }

@@ -19,7 +19,7 @@ fn most_in_a_window(events: &[(Duration, u64)]) -> u64 {
 }
 
 fn estimate(tokens_in: u64, tokens_out_max: u64) -> Estimate {
-    Estimate { tokens_in, tokens_out_max }
+    Estimate { tokens_in, tokens_out_max, is_judgement: false }
 }
 
 /// Goal: with demand at all times at least 95% of a limit is used and never more. Method: ten minutes at limits from 1 to 30,000.

@@ -3,7 +3,7 @@
 use reqwest::header::HeaderName;
 use serde_json::{Value, json};
 
-use super::{Completion, End, join};
+use super::{Completion, End, Purpose, join};
 use crate::http::Call;
 use crate::prompt::Form;
 use crate::secret::Secret;
@@ -31,7 +31,7 @@ pub(crate) struct Gemini {
 }
 
 impl Gemini {
-    pub(crate) fn new(settings: &QuestionSettings, base: &str) -> Self {
+    pub(crate) fn new(settings: &QuestionSettings, purpose: Purpose, base: &str) -> Self {
         let model = settings.model.as_str();
         let path = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
         let url = format!("{}/{path}:generateContent", join(base, "/v1beta"));
@@ -42,7 +42,12 @@ impl Gemini {
         }
         let mut with_schema = text.clone();
         with_schema["responseMimeType"] = json!("application/json");
-        with_schema["responseSchema"] = schema(settings);
+        with_schema["responseSchema"] = match purpose {
+            Purpose::Questions => schema(settings),
+            Purpose::Judgement => {
+                json!({"type": "OBJECT", "properties": {"score": {"type": "INTEGER"}}, "required": ["score"]})
+            }
+        };
         Self { url, text, json: with_schema }
     }
 

@@ -4,7 +4,7 @@ use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Completion, End, join};
+use super::{Completion, End, Purpose, join};
 use crate::http::Call;
 use crate::prompt::Form;
 use crate::secret::Secret;
@@ -19,14 +19,20 @@ pub(crate) struct OpenAi {
 }
 
 impl OpenAi {
-    pub(crate) fn new(settings: &QuestionSettings, base: &str) -> Self {
+    pub(crate) fn new(settings: &QuestionSettings, purpose: Purpose, base: &str) -> Self {
         // OpenAI's newer models refuse max_tokens, other servers may not know its successor
         let host = Url::parse(base).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
         let own = host == "api.openai.com" || host.ends_with(".openai.azure.com");
         let limit = if own { "max_completion_tokens" } else { "max_tokens" };
         let mut frame = json!({"model": settings.model, "temperature": settings.temperature});
         frame[limit] = json!(settings.max_output_tokens);
-        let schema = json!({"name": "pairs", "strict": true, "schema": schema(settings)});
+        let (name, schema) = match purpose {
+            Purpose::Questions => ("pairs", schema(settings)),
+            Purpose::Judgement => {
+                ("judgement", object(json!({"score": {"type": "integer", "enum": [1, 2, 3, 4, 5]}}), json!(["score"])))
+            }
+        };
+        let schema = json!({"name": name, "strict": true, "schema": schema});
         let response_format = json!({"type": "json_schema", "json_schema": schema});
         Self { url: join(base, "/chat/completions"), frame, response_format }
     }
@@ -48,12 +54,15 @@ fn schema(settings: &QuestionSettings) -> Value {
     if let Some(pattern) = &settings.json_pattern {
         text["pattern"] = json!(pattern);
     }
-    let object = |properties: Value, required: Value| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
     let pair = object(json!({"question": text, "answer": text}), json!(["question", "answer"]));
     if settings.pairs_per_chunk == 1 {
         return pair;
     }
     object(json!({"pairs": {"type": "array", "items": pair}}), json!(["pairs"]))
+}
+
+fn object(properties: Value, required: Value) -> Value {
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
 /// Reads a chat completion.
@@ -72,7 +81,7 @@ pub(crate) fn completion(value: &Value) -> Result<Completion, String> {
         _ => String::new(),
     };
     let end = match (message["refusal"].as_str(), choice["finish_reason"].as_str()) {
-        (Some(refusal), _) if !refusal.is_empty() => End::Refused(format!("the model refused: {refusal}")),
+        (Some(refusal), _) if !refusal.is_empty() => End::Refused(format!("the model says: {refusal}")),
         (_, Some("content_filter")) => End::Refused("the answer was stopped by a content filter".into()),
         (_, Some("length")) => End::Cut,
         _ => End::Done,

@@ -20,7 +20,7 @@ fn secret() -> Secret {
 /// Goal: a request is what Google's API documents. Method: address, header and body of one, with and without a schema.
 #[test]
 fn gemini_requests() {
-    let dialect = Dialect::new(&settings(Provider::Gemini)).unwrap();
+    let dialect = Dialect::new(&settings(Provider::Gemini), Purpose::Questions).unwrap();
     let call = dialect.call("hello", Form::Json, Some(&secret()));
     assert_eq!(call.url, "https://generativelanguage.googleapis.com/v1beta/models/m-1:generateContent");
     let (name, value) = call.key.clone().unwrap();
@@ -42,7 +42,7 @@ fn gemini_requests() {
         pairs_per_chunk: 3,
         ..settings(Provider::Gemini)
     };
-    let call = Dialect::new(&own).unwrap().call("hello", Form::Json, None);
+    let call = Dialect::new(&own, Purpose::Questions).unwrap().call("hello", Form::Json, None);
     assert_eq!(call.url, "http://127.0.0.1:1/v1beta/models/gemini-2.5-flash:generateContent");
     assert_eq!(body(&call)["generationConfig"]["thinkingConfig"]["thinkingBudget"], 0);
     assert_eq!(body(&call)["generationConfig"]["responseSchema"]["properties"]["pairs"]["type"], "ARRAY");
@@ -51,7 +51,7 @@ fn gemini_requests() {
 /// Goal: a request is what OpenAI's API documents. Method: address, header and body, at OpenAI and elsewhere.
 #[test]
 fn openai_requests() {
-    let call = Dialect::new(&settings(Provider::OpenAi)).unwrap().call("hello", Form::Json, Some(&secret()));
+    let call = Dialect::new(&settings(Provider::OpenAi), Purpose::Questions).unwrap().call("hello", Form::Json, Some(&secret()));
     assert_eq!(call.url, "https://api.openai.com/v1/chat/completions");
     let (name, value) = call.key.clone().unwrap();
     assert_eq!((name.as_str(), value.as_bytes()), ("authorization", &b"Bearer sk-0123456789abcdef"[..]));
@@ -68,7 +68,7 @@ fn openai_requests() {
         pairs_per_chunk: 2,
         ..settings(Provider::OpenAi)
     };
-    let dialect = Dialect::new(&own).unwrap();
+    let dialect = Dialect::new(&own, Purpose::Questions).unwrap();
     let call = dialect.call("hello", Form::Json, None);
     assert_eq!(call.url, "http://h:8000/v1/chat/completions");
     assert!(call.key.is_none());
@@ -76,13 +76,13 @@ fn openai_requests() {
     let items = &body(&call)["response_format"]["json_schema"]["schema"]["properties"]["pairs"]["items"];
     assert_eq!(items["properties"]["answer"]["pattern"], "^[ -~]+$");
     assert!(body(&dialect.call("hello", Form::Text, None)).get("response_format").is_none());
-    assert_eq!(Dialect::new(&settings(Provider::Offline)).unwrap_err().key, "provider");
+    assert_eq!(Dialect::new(&settings(Provider::Offline), Purpose::Questions).unwrap_err().key, "provider");
 }
 
 /// Goal: Gemini's answers are understood: text, thoughts, tokens, cut, blocked. Method: one answer of each kind.
 #[test]
 fn gemini_answers() {
-    let dialect = Dialect::new(&settings(Provider::Gemini)).unwrap();
+    let dialect = Dialect::new(&settings(Provider::Gemini), Purpose::Questions).unwrap();
     let read = |value: Value| dialect.completion(value.to_string().as_bytes());
     let parts = json!([{"text": "hm", "thought": true}, {"text": "Question: a?"}, {"text": " Answer: b"}]);
     let usage = json!({"promptTokenCount": 7, "candidatesTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 15});
@@ -104,7 +104,7 @@ fn gemini_answers() {
 /// Goal: OpenAI's answers are understood: text, parts, tokens, cut, refused, errors with status 200. Method: one of each kind.
 #[test]
 fn openai_answers() {
-    let dialect = Dialect::new(&settings(Provider::OpenAi)).unwrap();
+    let dialect = Dialect::new(&settings(Provider::OpenAi), Purpose::Questions).unwrap();
     let read = |value: Value| dialect.completion(value.to_string().as_bytes());
     let choice = |message: Value, reason: &str| json!({"choices": [{"message": message, "finish_reason": reason}]});
     let mut full = choice(json!({"role": "assistant", "content": "a", "refusal": null}), "stop");
@@ -113,7 +113,7 @@ fn openai_answers() {
     let parts = read(choice(json!({"content": [{"type": "text", "text": "a"}, {"text": "b"}]}), "length")).unwrap();
     assert_eq!((parts.text.as_str(), parts.end, parts.tokens_in), ("ab", End::Cut, None));
     let refused = read(choice(json!({"content": null, "refusal": "I will not"}), "stop")).unwrap();
-    assert_eq!(refused.end, End::Refused("the model refused: I will not".into()));
+    assert_eq!(refused.end, End::Refused("the model says: I will not".into()));
     let filtered = read(choice(json!({"content": ""}), "content_filter")).unwrap();
     assert_eq!(filtered.end, End::Refused("the answer was stopped by a content filter".into()));
     assert_eq!(read(json!({"error": {"message": "upstream"}})).unwrap_err(), "the answer is an error: upstream");
@@ -156,7 +156,7 @@ fn verdicts() {
         (100, "", Form::Json, Verdict::Permanent),
     ] {
         let answer = Answer { status, body: body.into(), ..Answer::default() };
-        assert_eq!(judge(&answer, form).0, wanted, "{status} {body}");
+        assert_eq!(verdict_of(&answer, form).0, wanted, "{status} {body}");
     }
 }
 
@@ -172,11 +172,11 @@ fn words_of_errors() {
         "too\nlong",
     ] {
         let answer = Answer { status: 400, body: body.into(), ..Answer::default() };
-        assert_eq!(judge(&answer, Form::Text).1, "too long", "{body}");
+        assert_eq!(verdict_of(&answer, Form::Text).1, "too long", "{body}");
     }
     assert_eq!(shorten(&"\u{fc}".repeat(1000)).chars().count(), MOST_WORDS + 3);
     let moved = Answer { status: 301, location: Some("http://b/".into()), ..Answer::default() };
-    assert_eq!(judge(&moved, Form::Text).1, "redirects to http://b/; set base_url to where it leads");
+    assert_eq!(verdict_of(&moved, Form::Text).1, "redirects to http://b/; set base_url to where it leads");
     let delay = br#"{"error": {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}]}}"#;
     assert_eq!(gemini::retry_delay(delay), Some(34.5));
     assert_eq!(gemini::retry_delay(b"{}"), None);

@@ -5,18 +5,19 @@ use std::sync::{Arc, PoisonError};
 
 use artel_common::digest::Digest;
 use artel_common::layout;
-use artel_common::making::{ChunkRow, Ledger, PairRow, decode_chunks, encode_pairs};
+use artel_common::making::{ChunkRow, Ledger, PairRow, decode_chunks, encode_pairs, open_answers};
 use artel_common::spec::{ProviderKind, QueryStyle, QuestionsSection};
+use artel_common::store::Store;
 use artel_documents::sentences::sentences;
 use artel_proto::v1::FailureKind;
 use artel_proto::{convert, v1};
 use artel_questions::budget::Budget;
 use artel_questions::price::Price;
 use artel_questions::settings::{Patience, Provider, QuestionSettings, Style};
-use artel_questions::{Asker, FailedKind, Gate, NoLimits, QaPair, Secret, offline};
+use artel_questions::{Asker, Gate, Judge, JudgeSettings, NoLimits, QaPair, Secret, offline};
 use futures::stream::StreamExt as _;
 
-use super::answers::Answer;
+use super::answers::{Answer, Got};
 use super::gate::CoordinatorGate;
 use super::{Maker, left};
 use crate::session::{TaskError, TaskResult};
@@ -29,9 +30,13 @@ const OFFLINE_AT_ONCE: usize = 8;
 /// Who writes the pairs.
 pub(super) struct Writer {
     asker: Option<Asker>,
+    judge: Option<Judge>,
+    /// Another run's store, whose answers are taken.
+    elsewhere: Option<Store>,
     /// Where something limits the requests of the whole run.
     gate: Option<Arc<CoordinatorGate>>,
     price: Option<Price>,
+    judge_price: Option<Price>,
     count: u32,
     at_once: usize,
 }
@@ -68,7 +73,7 @@ struct Asked {
 impl Maker {
     /// Makes the pairs of a piece and puts them into the store.
     pub(super) async fn ask(&self, task: &v1::Ask) -> TaskResult<v1::AskDone> {
-        let writer = self.asker.get_or_try_init(|| async { self.writer() }).await?;
+        let writer = self.asker.get_or_try_init(|| self.writer()).await?;
         let object = convert::object(task.chunks.clone()).map_err(TaskError::internal)?;
         let chunks = decode_chunks(self.store.get_verified(&object).await?)?;
         let from = task.from as usize;
@@ -103,31 +108,46 @@ impl Maker {
             return Err(left());
         }
         let Some(asker) = &writer.asker else { return Ok(self.offline(writer, chunk)) };
-        let id = asker.request_id(&chunk.text);
-        // equal chunks are asked about one after the other, and so once
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone();
-        let _turn = turn.lock().await;
-        if let Some(answer) = Answer::find(&self.store, &id).await? {
-            return Ok(writer.asked(chunk, &answer, true));
-        }
-        match asker.ask(&chunk.text).await {
-            Ok(reply) => Ok(writer.asked(chunk, &Answer::of(reply).keep(&self.store, &id).await?, false)),
-            Err(failed) if failed.kind == FailedKind::Stopped && self.interrupt.is_leaving() => Err(left()),
-            Err(failed) if failed.kind == FailedKind::Stopped => {
-                Err(TaskError { kind: FailureKind::Budget, message: failed.reason })
+        let ask = async { asker.ask(&chunk.text).await.map(Answer::of) };
+        let got = self.answer(&asker.request_id(&chunk.text), writer.elsewhere.as_ref(), ask).await?;
+        let mut asked = writer.asked(chunk, &got);
+        if let (Some(judge), Ok(Answer { reply: Some(reply), .. })) = (&writer.judge, &got.answer) {
+            let judged = futures::stream::iter(reply.pairs.clone())
+                .map(|pair| async move { self.judge_one(writer, judge, chunk, &pair).await })
+                .buffered(writer.at_once);
+            // as with chunks: the others are waited for whatever becomes of one
+            let judged: Vec<TaskResult<(Option<u64>, Ledger)>> = judged.collect().await;
+            for (row, judged) in asked.rows.iter_mut().zip(judged) {
+                let (score, ledger) = judged?;
+                row.score = score;
+                asked.ledger.add(&ledger);
             }
-            Err(failed) if failed.kind == FailedKind::Fatal => {
-                Err(TaskError { kind: FailureKind::Provider, message: failed.reason })
-            }
-            Err(failed) => match Answer::failed(&failed) {
-                Some(answer) => Ok(writer.asked(chunk, &answer.keep(&self.store, &id).await?, false)),
-                None => {
-                    let reason = format!("{}: {}", failed.kind.name(), failed.reason);
-                    let ledger = Ledger { requests: failed.spent.requests, ..Ledger::default() };
-                    Ok(without(chunk, reason, ledger))
-                }
-            },
         }
+        Ok(asked)
+    }
+
+    /// A pair's score, or none where it cannot be had, and what it took.
+    async fn judge_one(
+        &self,
+        writer: &Writer,
+        judge: &Judge,
+        chunk: &ChunkRow,
+        pair: &QaPair,
+    ) -> TaskResult<(Option<u64>, Ledger)> {
+        if self.interrupt.is_leaving() {
+            return Err(left());
+        }
+        let ask = async { judge.judge(&chunk.text, pair).await.map(Answer::judged) };
+        let got = self.answer(&judge.request_id(&chunk.text, pair), writer.elsewhere.as_ref(), ask).await?;
+        let score = got.answer.as_ref().ok().and_then(|answer| Some(answer.judgement.as_ref()?.score.into()));
+        if score.is_none() {
+            let why = match &got.answer {
+                Ok(answer) => answer.failure.as_ref().map(|failure| failure.reason.as_str()).unwrap_or_default(),
+                Err(failed) => failed.reason.as_str(),
+            };
+            tracing::debug!(document = %chunk.document, chunk = chunk.chunk, %why, "a pair could not be judged and is kept");
+        }
+        Ok((score, ledger(&got, writer.judge_price)))
     }
 
     /// Inverse cloze: no request, no cost.
@@ -141,12 +161,13 @@ impl Maker {
         with(chunk, &pairs, Ledger::default())
     }
 
-    fn writer(&self) -> TaskResult<Writer> {
+    async fn writer(&self) -> TaskResult<Writer> {
         let section = self.spec.questions.as_ref().ok_or_else(|| TaskError::internal("the spec asks no questions"))?;
         let price = Price::of(&section.model, section.price_in, section.price_out);
         let count = section.pairs_per_chunk;
         if section.provider == ProviderKind::Offline {
-            return Ok(Writer { asker: None, gate: None, price, count, at_once: OFFLINE_AT_ONCE });
+            let (asker, judge, elsewhere, gate) = (None, None, None, None);
+            return Ok(Writer { asker, judge, elsewhere, gate, price, judge_price: None, count, at_once: OFFLINE_AT_ONCE });
         }
         let is_limited = section.max_cost.is_some()
             || section.max_requests.is_some()
@@ -167,29 +188,46 @@ impl Maker {
         let provider = |message: String| TaskError { kind: FailureKind::Provider, message };
         let asker =
             Asker::new(settings(section), patience, secret(section)?, through).map_err(|e| provider(format!("questions.{e}")))?;
-        Ok(Writer { asker: Some(asker), gate, price, count, at_once: section.max_in_flight as usize })
+        let judge = section.judge().map(|(model, _)| {
+            let (model, template) = (model.to_owned(), section.judge_prompt.clone());
+            asker.judge(&JudgeSettings { model, template }).map_err(|e| provider(format!("questions.{e}")))
+        });
+        let judge_price =
+            section.judge().and_then(|(judge, _)| Price::of_judge(judge, &section.model, section.price_in, section.price_out));
+        let elsewhere = match &section.answers_from {
+            Some(url) => Some(open_answers(url).await?),
+            None => None,
+        };
+        let at_once = section.max_in_flight as usize;
+        Ok(Writer { asker: Some(asker), judge: judge.transpose()?, elsewhere, gate, price, judge_price, count, at_once })
     }
 }
 
 impl Writer {
-    fn asked(&self, chunk: &ChunkRow, answer: &Answer, is_hit: bool) -> Asked {
-        let usage = answer.usage();
-        let cost = self.price.map_or(0, |price| price.spent(usage).0.div_ceil(UNITS_PER_MICRO));
-        let ledger = Ledger {
-            requests: usage.requests,
-            cache_hits: is_hit.into(),
-            tokens_in: usage.tokens_in,
-            tokens_out: usage.tokens_out,
-            cost_micros: u64::try_from(cost).unwrap_or(u64::MAX),
-            ..Ledger::default()
-        };
-        match (&answer.reply, &answer.failure) {
-            (Some(reply), _) => with(chunk, &reply.pairs, ledger),
-            (None, failure) => {
-                let reason = failure.as_ref().map_or("no answer", |failure| failure.reason.as_str());
+    fn asked(&self, chunk: &ChunkRow, got: &Got) -> Asked {
+        let ledger = ledger(got, self.price);
+        match &got.answer {
+            Ok(Answer { reply: Some(reply), .. }) => with(chunk, &reply.pairs, ledger),
+            Ok(answer) => {
+                let reason = answer.failure.as_ref().map_or("no answer", |failure| failure.reason.as_str());
                 without(chunk, reason.to_owned(), ledger)
             }
+            Err(failed) => without(chunk, format!("{}: {}", failed.kind.name(), failed.reason), ledger),
         }
+    }
+}
+
+/// What an answer took, at a price.
+fn ledger(got: &Got, price: Option<Price>) -> Ledger {
+    let usage = got.usage();
+    let cost = price.map_or(0, |price| price.spent(usage).0.div_ceil(UNITS_PER_MICRO));
+    Ledger {
+        requests: usage.requests,
+        cache_hits: got.is_hit.into(),
+        tokens_in: usage.tokens_in,
+        tokens_out: usage.tokens_out,
+        cost_micros: u64::try_from(cost).unwrap_or(u64::MAX),
+        ..Ledger::default()
     }
 }
 

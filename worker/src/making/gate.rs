@@ -44,6 +44,7 @@ impl CoordinatorGate {
             tokens_in: estimate.tokens_in,
             tokens_out_max: estimate.tokens_out_max,
             spent: untold.spent.clone(),
+            is_judgement: estimate.is_judgement,
         };
         let answer = self.client.clone().permit(timed(request, CALL_TIMEOUT)).await?;
         untold.spent.clear();

@@ -19,7 +19,7 @@ mod weights;
 pub use duplicates::{EXACT_DUPLICATE, NEAR_DUPLICATE};
 pub use pair::GeneratedPair;
 pub use report::{Cleaned, Filtered, FilteredExample, MAX_EXAMPLE_CHARS, MAX_EXAMPLES};
-pub use rules::{COPIES_PROMPT, HAS_SECRET, NOT_SUPPORTED, QUESTION_IS_ANSWER, REFERS_TO_TEXT, TOO_SHORT, WRONG_LANGUAGE};
+pub use rules::{COPIES_PROMPT, HAS_SECRET, JUDGE, NOT_SUPPORTED, QUESTION_IS_ANSWER, REFERS_TO_TEXT, TOO_SHORT, WRONG_LANGUAGE};
 pub use settings::CleanSettings;
 
 /// Takes out what breaks a rule, then copies and near-duplicates of earlier pairs; a pure function of its arguments.

@@ -19,6 +19,8 @@ pub struct GeneratedPair {
     pub chunk: Arc<str>,
     /// The document that the chunk is part of.
     pub document: Arc<str>,
+    /// What a judge gave it, 1 to 5, where one did.
+    pub score: Option<u64>,
 }
 
 impl GeneratedPair {

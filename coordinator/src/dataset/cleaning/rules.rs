@@ -27,9 +27,12 @@ pub const WRONG_LANGUAGE: &str = "wrong_language";
 /// Name of the rule for answers whose words or numbers the chunk has not.
 pub const NOT_SUPPORTED: &str = "not_supported";
 
+/// Name of the rule for pairs that a model judged to be worth too little.
+pub const JUDGE: &str = "judge";
+
 /// The rules in the order of asking. Secrets first: no other rule may show one as an example.
-const RULES: [&str; 7] =
-    [HAS_SECRET, COPIES_PROMPT, TOO_SHORT, QUESTION_IS_ANSWER, REFERS_TO_TEXT, WRONG_LANGUAGE, NOT_SUPPORTED];
+const RULES: [&str; 8] =
+    [HAS_SECRET, COPIES_PROMPT, TOO_SHORT, QUESTION_IS_ANSWER, REFERS_TO_TEXT, WRONG_LANGUAGE, NOT_SUPPORTED, JUDGE];
 
 /// A rule that a pair breaks, and how.
 type Verdict = Option<(&'static str, String)>;
@@ -115,7 +118,11 @@ impl<'a> Judge<'a> {
                 return Some((WRONG_LANGUAGE, format!("the {role} is in {own}, its chunk in {of_chunk}")));
             }
         }
-        self.not_supported(&pair.answer).map(|reason| (NOT_SUPPORTED, reason))
+        if let Some(reason) = self.not_supported(&pair.answer) {
+            return Some((NOT_SUPPORTED, reason));
+        }
+        let (score, least) = (pair.score?, self.settings.judge_threshold?);
+        (score < least).then(|| (JUDGE, format!("it was judged {score} of 5; {least} are needed")))
     }
 
     fn too_short(&mut self, pair: &GeneratedPair) -> Option<String> {

@@ -24,6 +24,8 @@ pub struct CleanSettings {
     pub numbers_supported: bool,
     /// Question and answer are in the chunk's language.
     pub same_language: bool,
+    /// A pair that was judged has at least this score, 1 to 5; one that was not stays. `None` turns the rule off.
+    pub judge_threshold: Option<u64>,
     /// The template of the prompt, so that what a model copies from it is found; empty where there is none.
     pub prompt: String,
     /// Take out answers and questions with what looks like a key or a password.
@@ -50,6 +52,7 @@ impl Default for CleanSettings {
             min_support: 0.5,
             numbers_supported: true,
             same_language: true,
+            judge_threshold: None,
             prompt: String::new(),
             secrets: true,
             same_question: true,
@@ -69,6 +72,8 @@ impl CleanSettings {
             ("near_answer", self.near_answer, 0.2),
         ];
         let wrong = shares.into_iter().filter(|(_, share, least)| !(*least..=1.0).contains(share));
-        wrong.map(|(name, share, least)| format!("{name} is {share}; it must be from {least} to 1")).collect()
+        let wrong = wrong.map(|(name, share, least)| format!("{name} is {share}; it must be from {least} to 1"));
+        let threshold = self.judge_threshold.filter(|threshold| !(1..=5).contains(threshold));
+        wrong.chain(threshold.map(|threshold| format!("judge_threshold is {threshold}; it must be from 1 to 5"))).collect()
     }
 }

@@ -10,6 +10,7 @@ fn pair(id: usize, question: &str, answer: &str) -> GeneratedPair {
         answer: answer.into(),
         chunk: CHUNK.into(),
         document: "manual.pdf".into(),
+        score: None,
     }
 }
 
@@ -46,6 +47,7 @@ fn one_of_each() {
         (REFERS_TO_TEXT, 1),
         (WRONG_LANGUAGE, 1),
         (NOT_SUPPORTED, 2),
+        (JUDGE, 0),
         (EXACT_DUPLICATE, 1),
         (NEAR_DUPLICATE, 0),
     ];
@@ -55,6 +57,31 @@ fn one_of_each() {
     assert!(reasons.contains(&"the answer's number 36 is not in the chunk"), "{reasons:?}");
     assert!(reasons.contains(&"the question is in German, its chunk in English"), "{reasons:?}");
     assert!(!serde_json::to_string(&done.filtered).unwrap().contains("AIzaSy"));
+}
+
+/// Goal: a pair that was judged too low is taken out by that rule, unless another one has it; one that was not judged stays. Method: scores around
+/// a threshold, and the same without one.
+#[test]
+fn judged_pairs() {
+    let answer = "The warranty ends after 24 months.";
+    let judged = |id, question: &str, score| GeneratedPair { score, ..pair(id, question, answer) };
+    let pairs = vec![
+        judged(0, "How long is the warranty of the pump?", Some(4)),
+        judged(1, "After which time does a claim lapse?", Some(3)),
+        judged(2, "When is it too late for free repairs?", None),
+        judged(3, "Warranty?", Some(1)),
+        judged(4, "What does the maker promise about failures?", Some(5)),
+    ];
+    let settings = CleanSettings { judge_threshold: Some(4), near_duplicates: false, ..CleanSettings::default() };
+    assert_eq!(settings.problems(), Vec::<String>::new());
+    let done = clean(pairs.clone(), &settings);
+    assert_eq!(done.kept.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["0", "2", "4"]);
+    assert_eq!((done.count(JUDGE), done.count(TOO_SHORT)), (1, 1));
+    let by_judge = done.filtered.iter().find(|filtered| filtered.rule == JUDGE).unwrap();
+    assert_eq!(by_judge.examples[0].reason, "it was judged 3 of 5; 4 are needed");
+    let without = clean(pairs, &CleanSettings { judge_threshold: None, ..settings.clone() });
+    assert_eq!(without.kept.len(), 4);
+    assert_eq!(CleanSettings { judge_threshold: Some(6), ..settings }.problems().len(), 1);
 }
 
 /// Goal: counts are whole, examples are three and cut. Method: a thousand pairs that are too short, with long answers.
