@@ -14,6 +14,8 @@ pub enum Stage {
     Read,
     /// Workers have questions written about the chunks.
     Ask,
+    /// Workers embed questions and passages by the base model, drop pairs and find hard negatives.
+    Mine,
     /// Train and test are parted, batches planned.
     Split,
     /// Workers turn texts into tokens.
@@ -32,10 +34,11 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Import,
         Self::Read,
         Self::Ask,
+        Self::Mine,
         Self::Split,
         Self::Tokenise,
         Self::EvaluateBase,
@@ -51,6 +54,7 @@ impl Stage {
             Self::Import => "import",
             Self::Read => "read",
             Self::Ask => "ask",
+            Self::Mine => "mine",
             Self::Split => "split",
             Self::Tokenise => "tokenise",
             Self::EvaluateBase => "evaluate_base",

@@ -35,6 +35,10 @@ pub fn may_be_left_behind(key: &str) -> bool {
         ["documents", "reports", name] => shard(name, ".json"),
         ["elements" | "chunks", name] => shard(name, ".parquet"),
         ["pairs", name] => name.split_once('-').is_some_and(|(shard_of, rest)| number(shard_of, 5) && shard(rest, ".parquet")),
+        ["mining", name] => name.strip_prefix("pool-").and_then(|name| name.strip_suffix(".json")).is_some_and(|d| d.len() == 16),
+        ["mining", "questions" | "passages", name] => shard(name, ".parquet"),
+        ["mining", "question-vectors" | "passage-vectors", name] => shard(name, ".bin"),
+        ["mining", "found", name] => shard(name, ".json"),
         ["plan", term, name] => number(term, 4) && name.starts_with("epoch-"),
         ["checkpoints", folder, _] => checkpoint(folder),
         ["probe", _] => true,
@@ -102,6 +106,26 @@ pub fn answer(request_id: &str) -> String {
 /// Pairs made from chunks `from`, ... of the shard that begins with document `first`.
 pub fn pair_shard(first: u64, from: u64, digest: &str) -> String {
     format!("pairs/{first:05}-{from:05}-{}.parquet", &digest[..16])
+}
+
+/// What the base model is asked about the pairs.
+pub fn mining_pool(digest: &str) -> String {
+    format!("mining/pool-{}.json", &digest[..16])
+}
+
+/// A shard of the pool's texts; `kind` is `questions` or `passages`.
+pub fn mining_texts(kind: &str, index: usize, digest: &str) -> String {
+    format!("mining/{kind}/{index:05}-{}.parquet", &digest[..16])
+}
+
+/// The vectors of such a shard; `kind` is `question` or `passage`.
+pub fn mining_vectors(kind: &str, index: u64, digest: &str) -> String {
+    format!("mining/{kind}-vectors/{index:05}-{}.bin", &digest[..16])
+}
+
+/// What was found for the questions of a shard.
+pub fn mining_found(index: u64, digest: &str) -> String {
+    format!("mining/found/{index:05}-{}.json", &digest[..16])
 }
 
 /// The pairs as the data set has them, with their chunks; for people and their tools, put when the data set is.
@@ -199,6 +223,12 @@ mod tests {
             element_shard(1, digest),
             chunk_shard(123456, digest),
             pair_shard(1, 2, digest),
+            mining_pool(digest),
+            mining_texts("questions", 0, digest),
+            mining_texts("passages", 1, digest),
+            mining_vectors("question", 2, digest),
+            mining_vectors("passage", 3, digest),
+            mining_found(4, digest),
             format!("{PROBE}/x"),
         ];
         assert!(ours.iter().all(|key| may_be_left_behind(key)), "{ours:?}");
@@ -214,6 +244,8 @@ mod tests {
             PAIRS_CSV.into(),
             "documents/handbook.pdf".into(),
             "pairs/mine.parquet".into(),
+            "mining/notes.json".into(),
+            "mining/found/mine.json".into(),
             "dataset/train.csv".into(),
             "dataset/train/00000-rows.parquet".into(),
             "base/manifest.json".into(),

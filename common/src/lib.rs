@@ -12,6 +12,7 @@ pub mod journal;
 pub mod layout;
 pub mod making;
 pub mod memory;
+pub mod mining;
 pub mod model_files;
 pub mod plan;
 pub mod records;

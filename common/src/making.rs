@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::mining::MiningState;
 use crate::records::ObjectRef;
 use crate::store::Store;
 use crate::tables::{Columns, Table};
@@ -163,6 +164,20 @@ pub struct QuestionsReport {
     pub filtered: Vec<FilteredBy>,
     /// Pairs in the data set.
     pub pairs: u64,
+    /// Where hard negatives were mined: what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negatives: Option<NegativesReport>,
+}
+
+/// Hard negatives of the training rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NegativesReport {
+    /// How many each row has.
+    pub per_row: u64,
+    /// Passages that they were taken from.
+    pub candidates: u64,
+    /// Mean cosine of question and negative by the base model, over the rows that were kept.
+    pub mean_score: f64,
 }
 
 /// A chunk that came to no pair.
@@ -426,6 +441,9 @@ pub struct MakingState {
     pub asked: Vec<AskedRecord>,
     /// Requests that may have been made, and millionths of a dollar that may have been spent, at the most.
     pub reserved: (u64, u64),
+    /// What the base model was asked about the pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mining: Option<MiningState>,
 }
 
 #[cfg(test)]

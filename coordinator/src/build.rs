@@ -14,7 +14,9 @@ use artel_common::{Error, Result, layout};
 
 use crate::core::{Input, Prepared};
 use crate::dataset::{CleanSettings, Filtered, GeneratedPair, clean};
+use crate::pool::Pooled;
 use crate::prepare::{Import, Preparation};
+use crate::sift::sift;
 
 /// Failed chunks that the report lists; all are counted, and all stand in the shards of pairs.
 const MOST_LISTED: usize = 100;
@@ -27,18 +29,29 @@ pub(crate) struct Made {
     pub report: MadeReport,
 }
 
-/// Makes the data set, model and plans of a run whose chunks have all been asked about; `term` is the coordinator's.
+/// What documents came to, before the data set is made.
+pub(crate) struct Gathered {
+    /// Every document; its pairs are not counted yet.
+    pub documents: Vec<DocumentReport>,
+    /// The questions; what was taken out by now is in it.
+    pub questions: QuestionsReport,
+    /// Pairs that the cleaning left, in order.
+    pub kept: Vec<GeneratedPair>,
+}
+
+/// Makes the data set, model and plans of a run whose chunks have all been asked about, and of which `pooled` was held against the base model; `term` is
+/// the coordinator's.
 ///
 /// # Errors
 /// The store refuses or an object is damaged; no pair is left; as [`crate::prepare::prepare`].
 pub(crate) async fn build(
     preparation: &Preparation,
     state: &MakingState,
+    pooled: Option<Pooled>,
     term: u64,
     tell: &(dyn Fn(Input) + Send + Sync),
 ) -> Result<(Prepared, artel_common::journal::PreparedRecord)> {
     tell(Input::Stage(Stage::Split));
-    let made = gather(&preparation.spec, &preparation.store, state).await?;
     let model = match &state.model {
         None => None,
         Some(object) => {
@@ -46,10 +59,45 @@ pub(crate) async fn build(
             Some(Stored { record, object: object.clone() })
         }
     };
+    if preparation.spec.mining().is_some() {
+        let (Some(pooled), Some(mining), Some(model)) = (pooled, &state.mining, model) else {
+            return Err(Error::Internal("pairs were not held against the base model: this is a defect; please report it".into()));
+        };
+        let split = sift(&preparation.store, pooled, mining).await?;
+        return preparation.import_split(term, split, model).await;
+    }
+    let gathered = gather(&preparation.spec, &preparation.store, state).await?;
+    let pairs = gathered.pairs(preparation.spec.data.positive);
+    let made = Made { pairs, report: gathered.report() };
     preparation.import(term, tell, Import { made: Some(made), model }).await
 }
 
-async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Made> {
+impl Gathered {
+    /// The rows of a data set that the pairs become, in their order.
+    pub(crate) fn pairs(&self, positive: Positive) -> Vec<Pair> {
+        self.kept.iter().map(|pair| pair.clone().into_pair(positive)).collect()
+    }
+
+    /// For the report: pairs counted, by document and in all.
+    pub(crate) fn report(&self) -> MadeReport {
+        let mut kept: BTreeMap<&str, u64> = BTreeMap::new();
+        for pair in &self.kept {
+            *kept.entry(&pair.document).or_default() += 1;
+        }
+        let mut documents = self.documents.clone();
+        for document in &mut documents {
+            document.pairs = kept.get(document.source.as_str()).copied().unwrap_or(0);
+        }
+        let questions = QuestionsReport { pairs: self.kept.len() as u64, ..self.questions.clone() };
+        MadeReport { documents, questions }
+    }
+}
+
+/// What workers read and asked, in order, and what the cleaning leaves of it.
+///
+/// # Errors
+/// The store refuses or an object is damaged; no pair is left.
+pub(crate) async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Gathered> {
     let (mut rows, mut ledger) = (Vec::new(), Ledger::default());
     let mut asked: Vec<_> = state.asked.iter().collect();
     asked.sort_by_key(|piece| (piece.shard, piece.from));
@@ -73,7 +121,6 @@ async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Ma
         )));
     }
     let questions = questions(spec, &rows, &ledger);
-    let positive = spec.data.positive;
     let judge_threshold = spec.questions.as_ref().and_then(|questions| questions.judge()).map(|(_, threshold)| threshold);
     let settings = CleanSettings { judge_threshold, ..CleanSettings::default() };
     let generated = generated(rows);
@@ -83,21 +130,12 @@ async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -> Result<Ma
     let cleaned = tokio::task::spawn_blocking(move || clean(generated, &settings))
         .await
         .map_err(|e| Error::Internal(format!("the cleaning was interrupted: {e}")))?;
-    store.put(layout::PAIRS_CSV, csv(&cleaned.kept)?.into()).await?;
+    put_csv(store, &cleaned.kept).await?;
     let filtered: Vec<FilteredBy> = cleaned.filtered.iter().filter(|by| by.count > 0).map(filtered_by).collect();
     if cleaned.kept.is_empty() {
         return Err(all_taken(&filtered));
     }
-    let mut kept: BTreeMap<&str, u64> = BTreeMap::new();
-    for pair in &cleaned.kept {
-        *kept.entry(&pair.document).or_default() += 1;
-    }
-    for document in &mut documents {
-        document.pairs = kept.get(document.source.as_str()).copied().unwrap_or(0);
-    }
-    let questions = QuestionsReport { filtered, pairs: cleaned.kept.len() as u64, ..questions };
-    let pairs = cleaned.kept.into_iter().map(|pair| pair.into_pair(positive)).collect();
-    Ok(Made { pairs, report: MadeReport { documents, questions } })
+    Ok(Gathered { documents, questions: QuestionsReport { filtered, ..questions }, kept: cleaned.kept })
 }
 
 fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
@@ -110,7 +148,7 @@ fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
     ))
 }
 
-fn all_taken(filtered: &[FilteredBy]) -> Error {
+pub(crate) fn all_taken(filtered: &[FilteredBy]) -> Error {
     let rules: Vec<String> = filtered.iter().map(|by| format!("{} {}", by.rule, by.count)).collect();
     let example = filtered.iter().flat_map(|by| &by.examples).next();
     let example = example.map_or(String::new(), |[question, answer]| format!("; such as {question:?}, answered {answer:?}"));
@@ -147,6 +185,7 @@ fn questions(spec: &RunSpec, rows: &[PairRow], ledger: &Ledger) -> QuestionsRepo
         not_judged: judge.map_or(0, |_| not_judged.count() as u64),
         filtered: Vec::new(),
         pairs: 0,
+        negatives: None,
     }
 }
 
@@ -169,9 +208,17 @@ fn generated(rows: Vec<PairRow>) -> Vec<GeneratedPair> {
     pairs
 }
 
-fn filtered_by(filtered: &Filtered) -> FilteredBy {
+pub(crate) fn filtered_by(filtered: &Filtered) -> FilteredBy {
     let examples = filtered.examples.iter().map(|example| [example.question.clone(), example.answer.clone()]);
     FilteredBy { rule: filtered.rule.clone(), count: filtered.count, examples: examples.collect() }
+}
+
+/// Puts the pairs where people look for them.
+///
+/// # Errors
+/// The store refuses.
+pub(crate) async fn put_csv(store: &Store, pairs: &[GeneratedPair]) -> Result<()> {
+    store.put(layout::PAIRS_CSV, csv(pairs)?.into()).await.map(|_| ())
 }
 
 /// The pairs as the usual tools read them.

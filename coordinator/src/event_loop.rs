@@ -1,7 +1,7 @@
 //! The one loop that owns the core: it takes calls and commits, carries out effects, and wakes waiting workers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use artel_common::clock;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::build::build;
 use crate::committer;
 use crate::core::{Commit, Core, Effect, Failure, Input, NewWorker, Prepared, RankPart};
+use crate::pool::{Pooled, pool};
 use crate::prepare::Preparation;
 
 /// Calls that may wait for the loop at once.
@@ -131,6 +132,8 @@ pub(crate) struct EventLoop {
     /// What makes a data set of pairs, and under which term.
     preparation: Arc<Preparation>,
     term: u64,
+    /// What is being held against the base model, until the data set is made of it.
+    pooled: Arc<Mutex<Option<Pooled>>>,
     /// Workers that wait for a task, with the leased ones that they hold.
     waiting: HashMap<String, Waiting>,
     /// Workers that do not know yet that the run is over.
@@ -162,6 +165,7 @@ impl EventLoop {
             handle: handle.clone(),
             preparation,
             term: 0,
+            pooled: Arc::default(),
             waiting: HashMap::new(),
             untold: Vec::new(),
             known: Vec::new(),
@@ -325,13 +329,27 @@ impl EventLoop {
                     self.handle.tell_soon(Input::Failed(Failure { exit: Exit::Store, message }));
                 }
             }
+            Effect::Pool(state) => {
+                let (preparation, handle, kept) = (self.preparation.clone(), self.handle.clone(), self.pooled.clone());
+                tokio::spawn(async move {
+                    let input = match pool(&preparation, &state).await {
+                        Ok((pooled, record)) => {
+                            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(pooled);
+                            Input::Pooled(Box::new(record))
+                        }
+                        Err(e) => failed(&e),
+                    };
+                    let _ = handle.tell(input).await;
+                });
+            }
             Effect::Build(state) => {
                 let (preparation, handle, term) = (self.preparation.clone(), self.handle.clone(), self.term);
+                let pooled = self.pooled.lock().unwrap_or_else(PoisonError::into_inner).take();
                 tokio::spawn(async move {
                     let tell = |input| handle.tell_soon(input);
-                    let input = match build(&preparation, &state, term, &tell).await {
+                    let input = match build(&preparation, &state, pooled, term, &tell).await {
                         Ok((prepared, record)) => Input::Built(Box::new(prepared), Box::new(record)),
-                        Err(e) => Input::Failed(Failure { exit: e.kind().into(), message: e.to_string() }),
+                        Err(e) => failed(&e),
                     };
                     let _ = handle.tell(input).await;
                 });
@@ -361,6 +379,10 @@ impl EventLoop {
             }
         }
     }
+}
+
+fn failed(error: &artel_common::Error) -> Input {
+    Input::Failed(Failure { exit: error.kind().into(), message: error.to_string() })
 }
 
 fn unknown(worker: &str) -> String {

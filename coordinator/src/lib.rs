@@ -10,9 +10,11 @@ pub mod documents;
 mod event_loop;
 mod face;
 pub mod model_import;
+mod pool;
 mod prepare;
 mod resume;
 mod serve;
+mod sift;
 
 pub use artel_common::exit::RunError;
 pub use prepare::{MakeModel, Preparation, Ready, prepare};

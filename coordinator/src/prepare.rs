@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use artel_common::event::Stage;
 use artel_common::journal::{Began, Journal, PreparedRecord, Record, RunState};
@@ -166,7 +167,7 @@ pub(crate) struct Import {
 
 impl Preparation {
     /// The rows of the files that the spec names, and those that were made from documents.
-    async fn rows(
+    pub(crate) async fn rows(
         &self,
         made: Option<Made>,
         tell: &(dyn Fn(Input) + Send + Sync),
@@ -188,7 +189,7 @@ impl Preparation {
         tell: &(dyn Fn(Input) + Send + Sync),
         given: Import,
     ) -> Result<(Prepared, PreparedRecord)> {
-        let Self { spec, folder, store, .. } = self;
+        let Self { spec, store, .. } = self;
         let begun = clock::now();
         let is_made = given.made.is_some();
         if !is_made {
@@ -203,16 +204,55 @@ impl Preparation {
                 import_model(self, term, tell, texts, &mut warnings).await?
             }
         };
-        let hidden = check_model(spec, &model.record, store).await?;
+        check_model(spec, &model.record, store).await?;
         let imported = clock::now();
         if !is_made {
             tell(Input::Stage(Stage::Split));
         }
-        let (data, seed) = (spec.data.clone(), spec.train.seed);
-        let mut split = tokio::task::spawn_blocking(move || dataset::split(rows, &data, seed))
-            .await
-            .map_err(|e| Error::Internal(format!("the split was interrupted: {e}")))??;
+        let mut split = self.split(rows).await?;
         split.made = made;
+        let (prepared, mut record) = self.commit(term, split, model, warnings).await?;
+        let done = clock::now();
+        let wall = if is_made {
+            vec![(Stage::Split, done - begun)]
+        } else {
+            vec![(Stage::Import, imported - begun), (Stage::Split, done - imported)]
+        };
+        record.wall_s = wall_seconds(&wall);
+        Ok((prepared, record))
+    }
+
+    /// The rows parted.
+    pub(crate) async fn split(&self, rows: dataset::Rows) -> Result<dataset::Split> {
+        let (data, seed) = (self.spec.data.clone(), self.spec.train.seed);
+        tokio::task::spawn_blocking(move || dataset::split(rows, &data, seed))
+            .await
+            .map_err(|e| Error::Internal(format!("the split was interrupted: {e}")))?
+    }
+
+    /// Puts a data set that is split already, and its plans, into the store, beside a model that is there.
+    pub(crate) async fn import_split(
+        &self,
+        term: u64,
+        split: dataset::Split,
+        model: Stored<ModelManifest>,
+    ) -> Result<(Prepared, PreparedRecord)> {
+        let begun = clock::now();
+        let (prepared, mut record) = self.commit(term, split, model, Vec::new()).await?;
+        record.wall_s = wall_seconds(&[(Stage::Split, clock::now() - begun)]);
+        Ok((prepared, record))
+    }
+
+    /// Plans and data set go into the store; what the journal is to say of them, but for the time it took.
+    async fn commit(
+        &self,
+        term: u64,
+        split: dataset::Split,
+        model: Stored<ModelManifest>,
+        mut warnings: Vec<String>,
+    ) -> Result<(Prepared, PreparedRecord)> {
+        let Self { spec, folder, store, .. } = self;
+        let hidden = check_model(spec, &model.record, store).await?;
         warnings.extend(split.warnings.iter().cloned());
         let (plans, objects) = put_plans(spec, &split, store, term).await?;
         let dataset = dataset::commit(&split, store, term).await?;
@@ -224,12 +264,6 @@ impl Preparation {
                 prepared.rows_left_out, spec.train.global_batch_size
             ));
         }
-        let done = clock::now();
-        let wall = if is_made {
-            vec![(Stage::Split, done - begun)]
-        } else {
-            vec![(Stage::Import, imported - begun), (Stage::Split, done - imported)]
-        };
         let record = PreparedRecord {
             spec: spec.clone(),
             run_digest,
@@ -240,10 +274,14 @@ impl Preparation {
             plans: objects,
             stamps: resume::stamps(spec, folder, &prepared.dataset.record, &prepared.model.record).await,
             warnings,
-            wall_s: wall.into_iter().map(|(stage, wall)| (stage.name().to_owned(), wall.as_secs_f64())).collect(),
+            wall_s: BTreeMap::new(),
         };
         Ok((prepared, record))
     }
+}
+
+fn wall_seconds(wall: &[(Stage, Duration)]) -> BTreeMap<String, f64> {
+    wall.iter().map(|(stage, wall)| (stage.name().to_owned(), wall.as_secs_f64())).collect()
 }
 
 /// The batch plan of each epoch, and where it lies.

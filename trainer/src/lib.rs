@@ -5,6 +5,7 @@
 pub mod collective;
 pub mod cut;
 pub mod dropout;
+pub mod embed;
 pub mod encode;
 pub mod encoder;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod interrupt;
 pub mod kernels;
 pub mod loss;
 pub mod metrics;
+pub mod mine;
 pub mod model;
 pub mod nccl;
 pub mod ops;

@@ -31,10 +31,12 @@ pub struct RankTask<'a> {
 }
 
 /// A document and its score.
-#[derive(Debug, Clone, Copy)]
-struct Hit {
-    score: f32,
-    row: u32,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Cosine of query and document.
+    pub score: f32,
+    /// The document's row.
+    pub row: u32,
 }
 
 /// The best documents of one query, found so far.
@@ -52,19 +54,17 @@ struct Best<'a> {
 /// # Errors
 /// A score is not finite, or the shapes do not agree.
 pub fn rank(task: &RankTask<'_>, dim: usize, queries: Range<usize>) -> Result<Vec<Vec<u32>>> {
+    let ranked = rank_scored(task, dim, queries)?;
+    Ok(ranked.into_iter().map(|hits| hits.into_iter().map(|hit| hit.row).collect()).collect())
+}
+
+/// What [`rank`] gives, with the scores.
+///
+/// # Errors
+/// As [`rank`].
+pub fn rank_scored(task: &RankTask<'_>, dim: usize, queries: Range<usize>) -> Result<Vec<Vec<Hit>>> {
+    check_shapes(task, dim, &queries)?;
     let hidden = task.hidden;
-    let fits = dim > 0
-        && dim <= hidden
-        && task.corpus.len() == task.corpus_ids.len() * hidden
-        && queries.end * hidden <= task.queries.len();
-    if !fits {
-        return Err(Error::Internal(format!(
-            "cannot rank by {dim} of {hidden} columns: {} query values, {} document values, {} ids",
-            task.queries.len(),
-            task.corpus.len(),
-            task.corpus_ids.len()
-        )));
-    }
     let mut ranked = Vec::with_capacity(queries.len());
     let mut left = vec![0.0; TILE_QUERIES * dim];
     let mut right = vec![0.0; TILE_DOCUMENTS * dim];
@@ -75,17 +75,77 @@ pub fn rank(task: &RankTask<'_>, dim: usize, queries: Range<usize>) -> Result<Ve
         let mut best: Vec<Best<'_>> = block.clone().map(|_| Best::new(task)).collect();
         for (tile, documents) in task.corpus.chunks(TILE_DOCUMENTS * hidden).enumerate() {
             normalise(documents, hidden, dim, &mut right);
-            let (a, b) = ((&left[..], View::whole(TILE_QUERIES, dim)), (&right[..], View::whole(TILE_DOCUMENTS, dim)));
-            product(Product::ByTransposed, (&mut scores, View::whole(TILE_QUERIES, TILE_DOCUMENTS)), a, b, false);
+            score_tile(&left, &right, dim, &mut scores);
             for (query, (best, scores)) in best.iter_mut().zip(scores.chunks_exact(TILE_DOCUMENTS)).enumerate() {
                 let from = tile * TILE_DOCUMENTS;
                 best.offer(from, &scores[..documents.len() / hidden])
                     .map_err(|row| not_finite(task, block.start + query, row))?;
             }
         }
-        ranked.extend(best.into_iter().map(Best::into_rows));
+        ranked.extend(best.into_iter().map(Best::into_hits));
     }
     Ok(ranked)
+}
+
+/// For each of these queries the scores of the documents that are `wanted` of it, by row: bit by bit those that [`rank_scored`] ranks by.
+///
+/// # Errors
+/// As [`rank`]; or there is no such row, or not one list a query.
+pub fn scores_of(task: &RankTask<'_>, dim: usize, queries: Range<usize>, wanted: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    check_shapes(task, dim, &queries)?;
+    if wanted.len() != queries.len() || wanted.iter().flatten().any(|&row| row as usize >= task.corpus_ids.len()) {
+        return Err(Error::Internal("scores are wanted of documents that there are not".into()));
+    }
+    let hidden = task.hidden;
+    let mut found = Vec::with_capacity(queries.len());
+    let mut left = vec![0.0; TILE_QUERIES * dim];
+    let mut right = vec![0.0; TILE_DOCUMENTS * dim];
+    let mut scores = vec![0.0; TILE_QUERIES * TILE_DOCUMENTS];
+    for (block, lists) in wanted.chunks(TILE_QUERIES).enumerate() {
+        let first = queries.start + block * TILE_QUERIES;
+        normalise(&task.queries[first * hidden..(first + lists.len()) * hidden], hidden, dim, &mut left);
+        let pairs: Vec<(usize, u32)> =
+            lists.iter().enumerate().flat_map(|(query, rows)| rows.iter().map(move |&row| (query, row))).collect();
+        let mut of_block = vec![Vec::new(); lists.len()];
+        for part in pairs.chunks(TILE_DOCUMENTS) {
+            let row = |row: u32| &task.corpus[row as usize * hidden..(row as usize + 1) * hidden];
+            let documents: Vec<f32> = part.iter().flat_map(|(_, document)| row(*document)).copied().collect();
+            normalise(&documents, hidden, dim, &mut right);
+            score_tile(&left, &right, dim, &mut scores);
+            for (column, (query, document)) in part.iter().enumerate() {
+                let score = scores[query * TILE_DOCUMENTS + column];
+                if !score.is_finite() {
+                    return Err(not_finite(task, first + query, *document as usize));
+                }
+                of_block[*query].push(score);
+            }
+        }
+        found.append(&mut of_block);
+    }
+    Ok(found)
+}
+
+/// Scores of a tile of queries with a tile of documents.
+fn score_tile(left: &[f32], right: &[f32], dim: usize, scores: &mut [f32]) {
+    let (a, b) = ((left, View::whole(TILE_QUERIES, dim)), (right, View::whole(TILE_DOCUMENTS, dim)));
+    product(Product::ByTransposed, (scores, View::whole(TILE_QUERIES, TILE_DOCUMENTS)), a, b, false);
+}
+
+fn check_shapes(task: &RankTask<'_>, dim: usize, queries: &Range<usize>) -> Result<()> {
+    let hidden = task.hidden;
+    let fits = dim > 0
+        && dim <= hidden
+        && task.corpus.len() == task.corpus_ids.len() * hidden
+        && queries.end * hidden <= task.queries.len();
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Internal(format!(
+        "cannot rank by {dim} of {hidden} columns: {} query values, {} document values, {} ids",
+        task.queries.len(),
+        task.corpus.len(),
+        task.corpus_ids.len()
+    )))
 }
 
 fn not_finite(task: &RankTask<'_>, query: usize, row: usize) -> Error {
@@ -145,11 +205,11 @@ impl<'a> Best<'a> {
         }
     }
 
-    fn into_rows(mut self) -> Vec<u32> {
+    fn into_hits(mut self) -> Vec<Hit> {
         self.shrink();
         let ids = self.ids;
         self.hits.sort_unstable_by(|a, b| order(ids, a, b));
-        self.hits.into_iter().map(|hit| hit.row).collect()
+        self.hits
     }
 }
 

@@ -163,7 +163,7 @@ async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), R
     let compute = Compute { threads: options.threads, gpu: options.gpu };
     let threads = making_threads(options.threads, &spec);
     let (id, interrupt) = (registered.worker_id.clone(), departure.interrupt.clone());
-    let maker = Maker::new(client.clone(), id, spec.clone(), store.clone(), interrupt, threads);
+    let maker = Maker::new(client.clone(), id, spec.clone(), store.clone(), interrupt, (threads, compute));
     let session = Session::new(compute, spec, listener, departure.interrupt.clone(), saver, store, runtime);
     let (session, session_ended) = start_session(session, outbound);
     let tasks = take_tasks(client, registered.worker_id.clone(), maker, session, end);
@@ -374,6 +374,7 @@ async fn take_tasks(
             continue;
         }
         last = task.task_id;
+        maker.forget().await;
         let (done, finished) = oneshot::channel();
         if session.send((task, done)).is_err() || finished.await.is_err() {
             let _ = end.send(Some((Exit::Internal, "the worker's session thread ended: see its log".into())));

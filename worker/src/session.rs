@@ -183,7 +183,9 @@ impl Session {
                 export::export(self, &task).map(Outcome::Exported)
             }
             Kind::Stop(_) => Err(TaskError::internal("a stop is not a task")),
-            Kind::Read(_) | Kind::Ask(_) => Err(TaskError::internal("a leased piece is not the session's")),
+            Kind::Read(_) | Kind::Ask(_) | Kind::Embed(_) | Kind::Search(_) => {
+                Err(TaskError::internal("a leased piece is not the session's"))
+            }
         }
     }
 

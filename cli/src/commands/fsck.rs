@@ -6,6 +6,7 @@ use artel_common::checkpoint::CheckpointManifest;
 use artel_common::exit::Exit;
 use artel_common::journal::{Began, Journal, RunState};
 use artel_common::making::{MakingState, Place, SourceList};
+use artel_common::mining::Pool;
 use artel_common::records::{DatasetManifest, ExportManifest, ModelManifest, ObjectRef, Report, TokensManifest};
 use artel_common::store::{Listed, Store};
 use artel_common::{clock, layout};
@@ -164,6 +165,12 @@ async fn name_making(store: &Store, making: &MakingState, found: &mut Found) {
     }
     let read = making.read.iter().flat_map(|read| [&read.reports, &read.elements, &read.chunks]);
     read.chain(making.asked.iter().map(|asked| &asked.pairs)).for_each(|object| found.name(object));
+    if let Some(mining) = &making.mining {
+        if let Some(pool) = manifest::<Pool>(store, &mining.record.pool, found).await {
+            pool.questions.iter().chain(&pool.passages).for_each(|shard| found.name(&shard.object));
+        }
+        mining.objects().for_each(|object| found.name(object));
+    }
 }
 
 /// A manifest, itself named; one that is damaged names nothing, and is told of when the objects are read.

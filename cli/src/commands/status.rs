@@ -131,6 +131,16 @@ fn making(run: &RunState) -> String {
         format!("read documents: {} of {} are read", count(read), count(making.documents))
     } else if asked < chunks {
         format!("ask about chunks: {} of {} are asked about", count(asked), count(chunks))
+    } else if let Some(mining) = &making.mining {
+        let texts = mining.record.questions + mining.record.passages;
+        let embedded: u64 = mining.embedded.iter().map(|piece| piece.count).sum();
+        let searched: u64 = mining.searched.iter().map(|piece| piece.count).sum();
+        let (embedded, searched) = (count(embedded), count(searched));
+        format!(
+            "mine: {embedded} of {} texts are embedded, {searched} of {} questions searched",
+            count(texts),
+            count(mining.record.questions)
+        )
     } else {
         "split: every chunk is asked about".to_owned()
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::making::{AskedRecord, ReadRecord};
+use crate::mining::{EmbeddedRecord, MiningRecord, SearchedRecord};
 use crate::records::{Evaluation, ObjectRef, Report};
 use crate::spec::RunSpec;
 
@@ -47,6 +48,12 @@ pub enum Record {
     Read(ReadRecord),
     /// Chunks were asked about.
     Asked(AskedRecord),
+    /// The base model is to be asked about the pairs: the texts are in the store. A later one begins that afresh.
+    Mining(MiningRecord),
+    /// Texts were embedded.
+    Embedded(EmbeddedRecord),
+    /// Questions were searched for.
+    Searched(SearchedRecord),
     /// So much may be spent before the next of these: what a coordinator that dies may have spent at the most.
     Reserved {
         /// Requests.

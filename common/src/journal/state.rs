@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{CheckpointRecord, Entry, Exported, PreparedRecord, Record};
 use crate::making::MakingState;
+use crate::mining::MiningState;
 use crate::records::{Attempt, Evaluation, ObjectRef, Report};
 
 /// A run as its journal tells it.
@@ -64,13 +65,26 @@ impl RunState {
             Record::Sources { list, settings, documents, model, wall_s } => {
                 // what was spent is spent, whatever is asked from now on
                 let reserved = self.making.as_ref().map_or((0, 0), |before| before.reserved);
-                let (sources, settings, model, documents) = (list.clone(), settings.clone(), model.clone(), *documents);
-                self.making =
-                    Some(MakingState { sources, settings, documents, model, read: Vec::new(), asked: Vec::new(), reserved });
+                self.making = Some(MakingState {
+                    sources: list.clone(),
+                    settings: settings.clone(),
+                    documents: *documents,
+                    model: model.clone(),
+                    read: Vec::new(),
+                    asked: Vec::new(),
+                    reserved,
+                    mining: None,
+                });
                 self.wall_s.clone_from(wall_s);
             }
             Record::Read(read) => self.making.iter_mut().for_each(|making| making.read.push(read.clone())),
             Record::Asked(asked) => self.making.iter_mut().for_each(|making| making.asked.push(asked.clone())),
+            Record::Mining(record) => {
+                let mining = MiningState { record: record.clone(), embedded: Vec::new(), searched: Vec::new() };
+                self.making.iter_mut().for_each(|making| making.mining = Some(mining.clone()));
+            }
+            Record::Embedded(embedded) => self.mining().for_each(|mining| mining.embedded.push(embedded.clone())),
+            Record::Searched(searched) => self.mining().for_each(|mining| mining.searched.push(searched.clone())),
             Record::Reserved { requests, cost_micros } => {
                 self.making.iter_mut().for_each(|making| making.reserved = (*requests, *cost_micros));
             }
@@ -110,6 +124,10 @@ impl RunState {
             Record::Exported(exported) => self.exported = Some(exported.clone()),
             Record::Done { report } => self.done = Some(report.clone()),
         }
+    }
+
+    fn mining(&mut self) -> impl Iterator<Item = &mut MiningState> {
+        self.making.iter_mut().filter_map(|making| making.mining.as_mut())
     }
 
     fn reached(&mut self, step: u64) {

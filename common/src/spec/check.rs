@@ -1,7 +1,7 @@
 //! What no key can say for itself: keys that contradict, need or outdo one another.
 
 use super::reader::Reader;
-use super::{RunSpec, SchedulerKind, Strategy, making};
+use super::{RunSpec, SchedulerKind, Strategy, cleaning, making};
 
 /// Notes contradictions as problems, and what is allowed but hardly meant as warnings.
 pub fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
@@ -9,6 +9,7 @@ pub fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
     batches(reader, spec);
     data(reader, spec);
     making::check(reader, spec);
+    cleaning::check(reader, spec);
     if spec.workers.count > spec.most_workers() {
         let (count, leaves) = (spec.workers.count, spec.train.gradient_leaves);
         let what = format!(

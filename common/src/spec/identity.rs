@@ -63,6 +63,7 @@ impl RunSpec {
             flatten("", &spec.weight_settings()?, into);
             into.remove("format");
             flatten("", &spec.making_settings(), into);
+            flatten("cleaning", &spec.mining_settings(), into);
             if spec.documents.is_some() {
                 flatten("data.positive", &json!(data.positive), into);
             }

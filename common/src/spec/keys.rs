@@ -15,7 +15,8 @@ const fn key(section: &'static str, name: &'static str, example: &'static str) -
 }
 
 /// The sections, in the order of a spec.
-pub const SECTIONS: [&str; 9] = ["run", "documents", "chunks", "questions", "data", "model", "train", "evaluate", "workers"];
+pub const SECTIONS: [&str; 10] =
+    ["run", "documents", "chunks", "questions", "cleaning", "data", "model", "train", "evaluate", "workers"];
 
 /// Every key there is.
 pub const KEYS: &[Key] = &[
@@ -54,6 +55,11 @@ pub const KEYS: &[Key] = &[
     key("questions", "judge_model", "\"gemini-1.5-pro\""),
     key("questions", "judge_prompt", "\"Score from 1 to 5 how well {answer} answers {question} by {text}\""),
     key("questions", "answers_from", "\"file:./other-store\""),
+    key("cleaning", "round_trip", "20"),
+    key("cleaning", "num_negatives", "2"),
+    key("cleaning", "range_min", "0"),
+    key("cleaning", "range_max", "50"),
+    key("cleaning", "relative_margin", "0.05"),
     key("data", "pairs", "[\"pairs.jsonl\"]"),
     key("data", "columns", "{ anchor = \"question\", positive = \"answer\" }"),
     key("data.columns", "anchor", "\"question\""),

@@ -4,6 +4,7 @@
 //! docs/reference/spec.md says what each key means.
 
 mod check;
+mod cleaning;
 mod dims;
 mod identity;
 mod keys;
@@ -17,6 +18,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use cleaning::CleaningSection;
 pub use dims::{METRIC_NAMES, Width};
 pub use load::LoadedSpec;
 pub use making::{
@@ -37,6 +39,9 @@ pub struct RunSpec {
     /// `[questions]`, with `[documents]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<QuestionsSection>,
+    /// `[cleaning]`, with `[documents]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleaning: Option<CleaningSection>,
     /// `[data]`
     pub data: DataSection,
     /// `[model]`

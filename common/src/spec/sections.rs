@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::{
     Columns, DataSection, DeviceKind, EvaluateSection, LossKind, MOST_WORKERS, ModelSection, Precision, RunSection, RunSpec,
-    SchedulerKind, Strategy, TrainSection, WorkersSection, dims, making,
+    SchedulerKind, Strategy, TrainSection, WorkersSection, cleaning, dims, making,
 };
 
 const SCHEDULERS: &[(&str, SchedulerKind)] = &[
@@ -37,12 +37,15 @@ pub fn read(reader: &mut Reader<'_, '_>, default_name: &str) -> RunSpec {
     let documents = making::documents(reader);
     let chunks = making::chunks(reader);
     let questions = making::questions(reader);
+    let cleaning = cleaning::cleaning(reader);
     let (chunks, questions) = if documents.is_some() { (Some(chunks), questions) } else { (None, None) };
+    let cleaning = documents.is_some().then_some(cleaning);
     RunSpec {
         run,
         documents,
         chunks,
         questions,
+        cleaning,
         data: data(reader),
         model: model(reader),
         train,

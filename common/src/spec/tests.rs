@@ -325,7 +325,7 @@ fn full() -> RunSpec {
     ok(
         "[run]\nname = \"n\"\nstore = \"s3://b/p\"\n[documents]\nsources = \"d\"\n[questions]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\napi_key_env = \"E\"\napi_key_file = \"f\"\n\
         prompt = \"{text}\"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_cost = 1\nmax_requests = 1\nprice_in = 1\nprice_out = 1\n\
-        judge_threshold = 4\njudge_model = \"j\"\njudge_prompt = \"{question} {answer} {text}\"\nanswers_from = \"s3://b/other\"\n[data]\npositive = \"chunk\"\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
+        judge_threshold = 4\njudge_model = \"j\"\njudge_prompt = \"{question} {answer} {text}\"\nanswers_from = \"s3://b/other\"\n[cleaning]\nround_trip = 20\nnum_negatives = 2\nrange_max = 50\n[data]\npositive = \"chunk\"\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
         [model]\nbase = \"b\"\nrevision = \"r\"\nmax_seq_length = 9\nquery_prompt = \"q\"\npassage_prompt = \"\"\n\
         [train]\nmax_steps = 5\nmatryoshka_dims = [8, 4]\ndropout = 0\neval_strategy = \"steps\"\neval_steps = 3\nsave_strategy = \"steps\"\nsave_steps = 3\nsave_total_limit = 1\n\
         [evaluate]\ndims = [4]\n[workers]\nthreads = 1\nmemory_limit = 99000000\n",
@@ -400,6 +400,40 @@ fn effective_toml_round_trip() {
         again.data.test_fraction = spec.data.test_fraction;
         assert_eq!(again, spec, "{text}");
     }
+}
+
+/// Goal: `[cleaning]` is refused where it cannot be, warned of where it has no effect, and known by what changes the data set. Method: one spec each.
+#[test]
+fn cleaning() {
+    let with = |lines: &str, base: &str| {
+        format!(
+            "[documents]\nsources = \"d\"\n[questions]\nprovider = \"offline\"\n[cleaning]\n{lines}\n[model]\nbase = \"{base}\"\n"
+        )
+    };
+    let refused = [
+        ("round_trip = 0", "b", "cleaning.round_trip: is 0"),
+        ("num_negatives = 3\nrange_min = 8\nrange_max = 10", "b", "write 11 or more"),
+        ("relative_margin = -0.1", "b", "a number from 0 to 1"),
+        ("round_trip = 5", "artel:toy", "the toy has no weights before"),
+        ("num_negatives = 5", "artel:toy", "cleaning.num_negatives: needs the base model's embeddings"),
+    ];
+    for (lines, base, piece) in refused {
+        let found = problems(&with(lines, base));
+        assert!(found.len() == 1 && found[0].contains(piece), "{lines}\n{found:#?}");
+    }
+    assert_eq!(ok(&with("", "artel:toy")).mining(), None);
+    let (_, found) = RunSpec::parse(&with("range_min = 3", "b"), "s.toml").expect("allowed");
+    assert!(found[0].contains("cleaning.range_min: has no effect without num_negatives"), "{found:?}");
+    let (spec, found) = RunSpec::parse(&format!("{LEAST}[cleaning]\nround_trip = 5"), "s.toml").expect("allowed");
+    assert!(found[0].contains("[cleaning]: has no effect without [documents]") && spec.cleaning.is_none(), "{found:?}");
+    let of = |lines: &str| ok(&with(lines, "b"));
+    let (plain, mined) = (of(""), of("round_trip = 20\nnum_negatives = 2"));
+    assert_eq!((plain.making_digest(), plain.mining_digest()), (mined.making_digest(), None), "answers are kept");
+    assert_ne!(mined.mining_digest(), of("round_trip = 20\nnum_negatives = 3").mining_digest());
+    assert_eq!(of("round_trip = 20").mining_digest(), of("round_trip = 20\nrange_min = 1").mining_digest());
+    let changes = mined.changes_since(&plain).expect("loaded");
+    assert!(changes.contains(&"cleaning.round_trip was not set and is 20".to_owned()), "{changes:?}");
+    assert_eq!(plain.changes_since(&plain).expect("loaded"), Vec::<String>::new());
 }
 
 /// Goal: the identity is of what changes the weights, and of nothing else. Method: change one setting at a time.

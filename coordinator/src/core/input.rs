@@ -8,6 +8,7 @@ use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
 use artel_common::journal::{CheckpointRecord, PreparedRecord, Record, RunState};
 use artel_common::making::MakingState;
+use artel_common::mining::MiningRecord;
 use artel_common::records::{ExportManifest, ObjectRef, Report, TokensManifest};
 use artel_proto::v1;
 
@@ -81,6 +82,8 @@ pub enum Input {
         /// The journal's state.
         run: Box<RunState>,
     },
+    /// What the base model is to be asked about the pairs lies in the store.
+    Pooled(Box<MiningRecord>),
     /// Pairs were made into a data set: what the run goes on with, and what the journal is to say of it.
     Built(Box<Prepared>, Box<PreparedRecord>),
     /// The run in the store is done already.
@@ -190,6 +193,8 @@ pub enum Effect {
         /// Which.
         worker: String,
     },
+    /// Put what the base model is to be asked about the pairs into the store, then say `Pooled`.
+    Pool(Box<MakingState>),
     /// Make a data set of the pairs, then say `Built`.
     Build(Box<MakingState>),
     /// Make something durable, then say `Recorded`.

@@ -1,5 +1,7 @@
 //! From documents to pairs: pieces of work that workers lease, do and give back; what is recorded is done for good.
 
+mod mining;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
 use artel_common::journal::{Record, RunState};
 use artel_common::making::{AskedRecord, Ledger, MakingState, ReadRecord};
+use artel_common::mining::{EmbeddedRecord, SearchedRecord, TextKind};
 use artel_proto::convert;
 use artel_proto::v1::complete_task_request::Result as Outcome;
 use artel_proto::v1::{self, FailureKind, task::Kind};
@@ -14,6 +17,7 @@ use artel_questions::Estimate;
 
 use super::gate::{Answer, Gate};
 use super::{Commit, Core, Effect, Failure, Phase};
+use mining::Mining;
 
 /// Chunks of one piece.
 pub(crate) const PIECE_CHUNKS: u64 = 64;
@@ -25,6 +29,10 @@ enum Piece {
     Read { first: u64, count: u64 },
     /// Chunks of the shard that begins with a document.
     Ask { shard: u64, from: u64, count: u64 },
+    /// Texts of a shard of the pool.
+    Embed { kind: TextKind, index: u64, count: u64 },
+    /// Questions of a shard of the pool.
+    Search { index: u64, count: u64 },
 }
 
 #[derive(Debug)]
@@ -38,12 +46,15 @@ struct Lease {
 pub(super) struct Making {
     reads: VecDeque<Piece>,
     asks: VecDeque<Piece>,
+    mines: VecDeque<Piece>,
     leases: BTreeMap<u64, Lease>,
     /// Pieces that are done and on their way into the journal.
     committing: usize,
     gate: Gate,
     /// Pieces of chunks that a worker takes at once: enough that one piece's last answers do not make it wait.
     asks_at_once: usize,
+    /// How far the base model was asked about the pairs.
+    mining: Mining,
     /// Nothing more is given out: why, once what is under way is given back.
     stopping: Option<Failure>,
 }
@@ -58,6 +69,7 @@ impl Making {
         match piece {
             Piece::Read { .. } => Stage::Read,
             Piece::Ask { .. } => Stage::Ask,
+            Piece::Embed { .. } | Piece::Search { .. } => Stage::Mine,
         }
     }
 
@@ -65,6 +77,7 @@ impl Making {
         match piece {
             Piece::Read { .. } => self.reads.push_front(piece),
             Piece::Ask { .. } => self.asks.push_front(piece),
+            Piece::Embed { .. } | Piece::Search { .. } => self.mines.push_front(piece),
         }
     }
 
@@ -97,7 +110,7 @@ impl Core {
         let is_read = |first: u64| state.read.iter().any(|read| read.first == first);
         let is_asked = |piece: &Piece| match piece {
             Piece::Ask { shard, from, .. } => state.asked.iter().any(|asked| (asked.shard, asked.from) == (*shard, *from)),
-            Piece::Read { .. } => false,
+            _ => false,
         };
         let reads =
             cuts.iter().filter(|(first, _)| !is_read(*first)).map(|&(first, count)| Piece::Read { first, count }).collect();
@@ -106,7 +119,18 @@ impl Core {
         if !state.read.is_empty() {
             effects.push(Effect::Emit(Event::Resumed { from_step: 0, attempt: self.run.attempts.len() as u32 + 1 }));
         }
-        self.making = Some(Making { reads, asks, leases: BTreeMap::new(), committing: 0, gate, asks_at_once, stopping: None });
+        let mining = if self.spec.mining().is_some() { Mining::Wanted } else { Mining::Unneeded };
+        self.making = Some(Making {
+            reads,
+            asks,
+            mines: VecDeque::new(),
+            leases: BTreeMap::new(),
+            committing: 0,
+            gate,
+            asks_at_once,
+            mining,
+            stopping: None,
+        });
         self.phase = Phase::Making;
         self.enter_making_stage(now, effects);
         self.making_goes_on(now, effects);
@@ -119,6 +143,9 @@ impl Core {
     /// Reading is the stage until every document is read, although questions are asked meanwhile.
     fn enter_making_stage(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let Some(state) = self.making_state() else { return };
+        if self.making.as_ref().is_some_and(|making| making.mining.has_begun()) {
+            return;
+        }
         let read: u64 = state.read.iter().map(|read| read.count).sum();
         let stage = if read < state.documents { Stage::Read } else { Stage::Ask };
         if self.stage.is_some_and(|(present, _)| present == stage) {
@@ -148,9 +175,11 @@ impl Core {
                     return None;
                 }
                 let asks = making.held(worker).filter(|(_, piece)| matches!(piece, Piece::Ask { .. })).count();
-                let reads = making.held(worker).count() - asks;
+                // of all else one at a time, which takes all of the worker's threads
+                let others = making.held(worker).count() - asks;
                 let piece = if asks < making.asks_at_once { making.asks.pop_front() } else { None };
-                let piece = piece.or_else(|| if reads == 0 { making.reads.pop_front() } else { None })?;
+                let mut other = || making.reads.pop_front().or_else(|| making.mines.pop_front());
+                let piece = piece.or_else(|| if others == 0 { other() } else { None })?;
                 let id = self.next_task;
                 self.next_task += 1;
                 making.leases.insert(id, Lease { worker: worker.to_owned(), piece: piece.clone() });
@@ -163,6 +192,7 @@ impl Core {
     fn kind_of(&self, piece: &Piece) -> Option<Kind> {
         let state = self.making_state()?;
         Some(match *piece {
+            Piece::Embed { .. } | Piece::Search { .. } => return mining::kind_of(piece, state),
             Piece::Read { first, count } => {
                 let (sources, model) = (Some((&state.sources).into()), state.model.as_ref().map(Into::into));
                 Kind::Read(v1::Read { sources, first, count, model })
@@ -288,6 +318,9 @@ impl Core {
             _ => {}
         }
         making.committing -= 1;
+        if let Record::Mining(_) | Record::Embedded(_) | Record::Searched(_) = record {
+            return self.mining_recorded(record, now, effects);
+        }
         let Some(state) = self.making_state() else { return };
         let sum = |of: fn(&ReadRecord) -> u64| state.read.iter().map(of).sum::<u64>();
         let (read, failed, pages, chunks) = (sum(|r| r.count), sum(|r| r.failed), sum(|r| r.pages), sum(|r| r.num_chunks));
@@ -332,11 +365,45 @@ impl Core {
             }
             return;
         }
-        let is_done = idle && making.reads.is_empty() && making.asks.is_empty();
-        let Some(state) = self.making_state().filter(|_| is_done) else { return self.wake_all(effects) };
+        let is_done = idle && making.reads.is_empty() && making.asks.is_empty() && making.mines.is_empty();
+        if !is_done {
+            return self.wake_all(effects);
+        }
+        match making.mining {
+            Mining::Unneeded => {
+                let note = self.asked_note();
+                self.leave_stage(now, note, effects);
+                self.build(effects);
+            }
+            Mining::Wanted => {
+                let note = self.asked_note();
+                self.leave_stage(now, note, effects);
+                self.begin_mining(now, effects);
+            }
+            // what the pool is made of is on its way
+            Mining::Pooling => {}
+            Mining::Embedding => self.begin_searching(now, effects),
+            Mining::Searching => {
+                let note = self.mined_note();
+                self.leave_stage(now, note, effects);
+                self.build(effects);
+            }
+        }
+    }
+
+    fn build(&mut self, effects: &mut Vec<Effect>) {
+        let Some(state) = self.making_state() else { return };
+        effects.push(Effect::Build(Box::new(state.clone())));
+        self.phase = Phase::Preparing;
+        self.making = None;
+    }
+
+    /// What asking came to.
+    fn asked_note(&self) -> String {
+        let Some(state) = self.making_state() else { return String::new() };
         let mut ledger = Ledger::default();
         state.asked.iter().for_each(|asked| ledger.add(&asked.ledger));
-        let note = format!(
+        format!(
             "{} pairs of {} chunks, {} chunks failed; {} requests, {} answers were there already, {:.4} dollars",
             ledger.pairs,
             ledger.chunks,
@@ -344,12 +411,7 @@ impl Core {
             ledger.requests,
             ledger.cache_hits,
             ledger.cost_micros as f64 / 1e6
-        );
-        let state = Box::new(state.clone());
-        self.leave_stage(now, note, effects);
-        self.phase = Phase::Preparing;
-        self.making = None;
-        effects.push(Effect::Build(state));
+        )
     }
 }
 
@@ -373,6 +435,15 @@ fn record(piece: &Piece, outcome: &Outcome) -> Result<Record, String> {
             pairs: convert::object(done.pairs.clone())?,
             ledger: done.ledger.unwrap_or_default().into(),
         })),
+        (Piece::Embed { kind, index, count }, Outcome::Embed(done)) => Ok(Record::Embedded(EmbeddedRecord {
+            kind: *kind,
+            index: *index,
+            count: *count,
+            vectors: convert::object(done.vectors.clone())?,
+        })),
+        (Piece::Search { index, count }, Outcome::Search(done)) => {
+            Ok(Record::Searched(SearchedRecord { index: *index, count: *count, found: convert::object(done.found.clone())? }))
+        }
         (piece, outcome) => Err(format!("{outcome:?} of {piece:?}")),
     }
 }

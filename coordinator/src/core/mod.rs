@@ -173,6 +173,7 @@ impl Core {
             Input::Noticed(what) => self.warn(what, &mut effects),
             Input::Prepared(prepared, run) => self.prepared(*prepared, *run, now, &mut effects),
             Input::Making { cuts, run } => self.begin_making(&cuts, *run, now, &mut effects),
+            Input::Pooled(record) => self.pooled(*record, now, &mut effects),
             Input::Built(prepared, record) => self.built(*prepared, *record, now, &mut effects),
             Input::AlreadyDone => {
                 effects.push(Effect::Emit(Event::AlreadyDone {}));
@@ -229,6 +230,7 @@ impl Core {
                 self.finish(Exit::Done, "the run is done".into(), effects);
             }
             Record::Read(_) | Record::Asked(_) | Record::Reserved { .. } => self.piece_recorded(record, now, effects),
+            Record::Mining(_) | Record::Embedded(_) | Record::Searched(_) => self.piece_recorded(record, now, effects),
             Record::Prepared(_) => {
                 if let Some(prepared) = self.prepared.take() {
                     self.prepared(prepared, self.run.clone(), now, effects);

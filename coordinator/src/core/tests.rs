@@ -197,7 +197,7 @@ impl Run {
                 self.exported = Some((export.step, export.checkpoint.is_some()));
                 Outcome::Exported(v1::Exported { files: Vec::new(), weights_digest: Digest::of(b"weights").to_string() })
             }
-            Kind::Stop(_) | Kind::Read(_) | Kind::Ask(_) => panic!("no work of a rank"),
+            Kind::Stop(_) | Kind::Read(_) | Kind::Ask(_) | Kind::Embed(_) | Kind::Search(_) => panic!("no work of a rank"),
         })
     }
 

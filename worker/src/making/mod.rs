@@ -3,6 +3,7 @@
 mod answers;
 mod ask;
 mod gate;
+mod mine;
 mod read;
 mod tokens;
 
@@ -19,7 +20,7 @@ use artel_proto::v1::{self, FailureKind, task::Kind};
 use artel_trainer::interrupt::Interrupt;
 
 use crate::client::Client;
-use crate::session::{TaskError, TaskResult};
+use crate::session::{Compute, TaskError, TaskResult};
 use crate::timed;
 
 /// Time a call may take.
@@ -36,11 +37,15 @@ pub(crate) struct Maker {
     spec: RunSpec,
     store: Store,
     interrupt: Arc<Interrupt>,
-    /// Documents that are read at once.
+    /// Documents that are read at once, and threads that embed and search.
     threads: usize,
+    compute: Compute,
     sources: tokio::sync::OnceCell<artel_common::making::SourceList>,
     tokens: tokio::sync::OnceCell<tokens::Tokens>,
     asker: tokio::sync::OnceCell<ask::Writer>,
+    /// The base model, while texts are embedded, and the vectors of all passages, while they are searched.
+    embedder: tokio::sync::Mutex<Option<Arc<artel_trainer::embed::PairEmbedder>>>,
+    passages: tokio::sync::Mutex<Option<Arc<mine::Passages>>>,
     /// What is being asked, by request.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Pieces whose end the coordinator does not know yet.
@@ -54,7 +59,7 @@ impl Maker {
         spec: RunSpec,
         store: Store,
         interrupt: Arc<Interrupt>,
-        threads: usize,
+        (threads, compute): (usize, Compute),
     ) -> Arc<Self> {
         Arc::new(Self {
             client,
@@ -63,6 +68,9 @@ impl Maker {
             store,
             interrupt,
             threads,
+            compute,
+            embedder: Default::default(),
+            passages: Default::default(),
             sources: Default::default(),
             tokens: Default::default(),
             asker: Default::default(),
@@ -78,7 +86,7 @@ impl Maker {
 
     /// Takes a piece on, if the task is one: it is done in the background, and its end told. False where it is none.
     pub(crate) fn take(self: &Arc<Self>, task: &v1::Task) -> bool {
-        let Some(kind @ (Kind::Read(_) | Kind::Ask(_))) = &task.kind else { return false };
+        let Some(kind @ (Kind::Read(_) | Kind::Ask(_) | Kind::Embed(_) | Kind::Search(_))) = &task.kind else { return false };
         let new = self.holding.lock().unwrap_or_else(PoisonError::into_inner).insert(task.task_id);
         if new {
             let (maker, kind, task_id) = (self.clone(), kind.clone(), task.task_id);
@@ -99,8 +107,16 @@ impl Maker {
         match kind {
             Kind::Read(task) => self.read(&task).await.map(Outcome::Read),
             Kind::Ask(task) => self.ask(&task).await.map(Outcome::Ask),
+            Kind::Embed(task) => self.embed(&task).await.map(Outcome::Embed),
+            Kind::Search(task) => self.search(&task).await.map(Outcome::Search),
             _ => Err(TaskError::internal("no piece of work")),
         }
+    }
+
+    /// No more pieces come: memory, and a GPU's, is for other work.
+    pub(crate) async fn forget(&self) {
+        *self.embedder.lock().await = None;
+        *self.passages.lock().await = None;
     }
 
     /// Tells the coordinator how a piece ended, until it knows.

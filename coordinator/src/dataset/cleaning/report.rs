@@ -54,12 +54,12 @@ impl Cleaned {
 }
 
 impl Filtered {
-    pub(super) fn new(rule: &str) -> Self {
+    pub(crate) fn new(rule: &str) -> Self {
         Self { rule: rule.to_owned(), count: 0, examples: Vec::new() }
     }
 
     /// Counts a pair; `show` says whether its texts may be repeated.
-    pub(super) fn add(&mut self, pair: &GeneratedPair, reason: impl FnOnce() -> String, show: bool) {
+    pub(crate) fn add(&mut self, pair: &GeneratedPair, reason: impl FnOnce() -> String, show: bool) {
         self.count += 1;
         if self.examples.len() < MAX_EXAMPLES {
             let text = |text: &str| if show { cut(text) } else { "(not shown)".to_owned() };
