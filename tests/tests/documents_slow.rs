@@ -1,5 +1,8 @@
 //! The way from documents to pairs at length: run with `cargo test --release -p artel-tests --test documents_slow -- --ignored --nocapture`.
 
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use artel_tests::Sandbox;
@@ -59,4 +62,49 @@ fn a_hundred_and_twenty_eight_a_second() {
     );
     assert!(server.most_in_flight() <= 64);
     assert!(inner >= 0.9 * 128.0, "{inner:.1} a second");
+}
+
+/// Goal: a whole run over 200 chunks against llama.cpp's own server with a random model comes to its end, malformed answers and all: each chunk is accounted for
+/// once, and the run either has a model or says which rules took everything. Method: the server in a process, text and JSON answers.
+#[test]
+#[ignore = "slow: needs a Python with xllamacpp and gguf in ARTEL_XLLAMACPP_PYTHON"]
+fn a_real_server_with_a_random_model() {
+    let Ok(python) = std::env::var("ARTEL_XLLAMACPP_PYTHON") else {
+        eprintln!("skipped: set ARTEL_XLLAMACPP_PYTHON to a Python that has the packages xllamacpp and gguf");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../questions/tests/llama/server.py");
+    let mut command = Command::new(python);
+    command
+        .arg(script)
+        .arg(folder.path())
+        .arg(port.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut server = command.spawn().expect("the server starts");
+    let mut lines = BufReader::new(server.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("ready")), "the server did not start");
+    for json in [false, true] {
+        let sandbox = Sandbox::new(PROGRAM);
+        write_documents(&sandbox, 10, 20);
+        let questions = format!(
+            "provider = \"openai\"\nmodel = \"random\"\nbase_url = \"http://127.0.0.1:{port}/v1\"\njson = {json}\nmax_in_flight = 4\nmax_output_tokens = 64"
+        );
+        write_spec(&sandbox, &questions, "max_steps = 1", "count = 2\nthreads = 1");
+        let outcome = run_within(&sandbox, LIMIT);
+        eprintln!("json = {json}: code {:?} after {:.1} s; {}", outcome.code, outcome.took.as_secs_f64(), outcome.stderr.trim());
+        let told = outcome.stderr.contains("the cleaning took all of them") || outcome.stderr.contains("no pair came of");
+        assert!(outcome.code == Some(0) || (outcome.code == Some(3) && told), "{}", outcome.stderr);
+        let rows = sandbox.run(["pairs", "store", "--json", "--limit", "0"]).expect_done().stdout;
+        let rows: Vec<serde_json::Value> = rows.iter().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+        let chunks: HashSet<String> = rows.iter().map(|row| format!("{} {}", row["document"], row["chunk"])).collect();
+        assert_eq!(chunks.len(), 200, "each chunk is accounted for");
+        let failed = rows.iter().filter(|row| !row["failure"].is_null()).count();
+        eprintln!("{} pairs, {failed} chunks failed, such as {}", rows.len() - failed, rows[0]);
+    }
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }

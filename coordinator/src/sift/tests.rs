@@ -8,7 +8,14 @@ use super::*;
 
 fn made(number: usize, document: &str) -> GeneratedPair {
     let (question, answer) = (format!("q{number}"), format!("p{number}"));
-    GeneratedPair { id: number.to_string(), question, answer, chunk: format!("c{number}").into(), document: document.into(), score: None }
+    GeneratedPair {
+        id: number.to_string(),
+        question,
+        answer,
+        chunk: format!("c{number}").into(),
+        document: document.into(),
+        score: None,
+    }
 }
 
 /// Four training pairs of a document, two test pairs of another, and a training row of a file.

@@ -35,6 +35,8 @@ fn secrets() {
     ] {
         assert!(secret(&text, "a chunk").is_some(), "{text}");
     }
+    assert!(secret("The API key is [key].", "a chunk").is_some(), "the server's key, blotted out");
+    assert_eq!(secret("Press [key] twice.", "Each [key] is pressed twice."), None);
     assert_eq!(secret(unknown, &format!("the sample token {unknown} of the manual")), None);
     for text in [
         "sk-learn is a library",
