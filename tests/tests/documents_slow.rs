@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[test]
 #[ignore = "slow: a minute and more"]
 fn answers_are_paid_for_once_at_length() {
-    paid_once(&Sandbox::new(PROGRAM), 2_000, 10, LIMIT);
+    assert_eq!(paid_once(&Sandbox::new(PROGRAM), 2_000, 10, LIMIT), 10, "kills");
 }
 
 /// Goal: a pace of 600 requests a minute over four workers is kept and used: 95 to 100%. Method: 1,500 chunks, the times of the server's requests after the

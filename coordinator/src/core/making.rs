@@ -51,8 +51,9 @@ pub(super) struct Making {
     /// Pieces that are done and on their way into the journal.
     committing: usize,
     gate: Gate,
-    /// Pieces of chunks that a worker takes at once: enough that one piece's last answers do not make it wait.
-    asks_at_once: usize,
+    /// A worker takes pieces on until it has so many chunks: enough that the last answers of two
+    /// pieces do not make it wait.
+    chunks_at_once: u64,
     /// How far the base model was asked about the pairs.
     mining: Mining,
     /// Nothing more is given out: why, once what is under way is given back.
@@ -115,7 +116,7 @@ impl Core {
         let reads =
             cuts.iter().filter(|(first, _)| !is_read(*first)).map(|&(first, count)| Piece::Read { first, count }).collect();
         let asks = state.read.iter().flat_map(pieces).filter(|piece| !is_asked(piece)).collect();
-        let asks_at_once = 1 + u64::from(questions.max_in_flight).div_ceil(PIECE_CHUNKS) as usize;
+        let chunks_at_once = u64::from(questions.max_in_flight) + 2 * PIECE_CHUNKS;
         if !state.read.is_empty() {
             effects.push(Effect::Emit(Event::Resumed { from_step: 0, attempt: self.run.attempts.len() as u32 + 1 }));
         }
@@ -127,7 +128,7 @@ impl Core {
             leases: BTreeMap::new(),
             committing: 0,
             gate,
-            asks_at_once,
+            chunks_at_once,
             mining,
             stopping: None,
         });
@@ -174,10 +175,15 @@ impl Core {
                 if making.stopping.is_some() {
                     return None;
                 }
-                let asks = making.held(worker).filter(|(_, piece)| matches!(piece, Piece::Ask { .. })).count();
-                // of all else one at a time, which takes all of the worker's threads
-                let others = making.held(worker).count() - asks;
-                let piece = if asks < making.asks_at_once { making.asks.pop_front() } else { None };
+                let (mut chunks, mut others) = (0, 0);
+                for (_, piece) in making.held(worker) {
+                    match piece {
+                        Piece::Ask { count, .. } => chunks += count,
+                        // of all else one at a time, which takes all of the worker's threads
+                        _ => others += 1,
+                    }
+                }
+                let piece = if chunks < making.chunks_at_once { making.asks.pop_front() } else { None };
                 let mut other = || making.reads.pop_front().or_else(|| making.mines.pop_front());
                 let piece = piece.or_else(|| if others == 0 { other() } else { None })?;
                 let id = self.next_task;
