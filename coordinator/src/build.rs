@@ -154,7 +154,8 @@ pub(crate) fn all_taken(filtered: &[FilteredBy]) -> Error {
     let example = example.map_or(String::new(), |[question, answer]| format!("; such as {question:?}, answered {answer:?}"));
     let total: u64 = filtered.iter().map(|by| by.count).sum();
     Error::Data(format!(
-        "{total} pairs were made, and the cleaning took all of them: {}{example}; look at them with `artel pairs STORE`, and mend the prompt or the model",
+        "{total} pairs were made, and the cleaning took all of them: {}{example}; look at them with `artel pairs STORE`, and mend the prompt, the model or, \
+         where rules of the spec took them (judge, round_trip), their limits: in another store with questions.answers_from nothing is paid again",
         rules.join(", ")
     ))
 }

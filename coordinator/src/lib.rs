@@ -17,5 +17,5 @@ mod serve;
 mod sift;
 
 pub use artel_common::exit::RunError;
-pub use prepare::{MakeModel, Preparation, Ready, prepare};
+pub use prepare::{MakeModel, Preparation, Ready, check_files, prepare};
 pub use serve::{CoordinatorOptions, serve};

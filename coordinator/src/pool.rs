@@ -143,7 +143,7 @@ fn lists<'a, 'b: 'a>(
     let mut positives: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut num_rows: HashMap<&str, u64> = HashMap::new();
     if mines {
-        check_negatives(split)?;
+        check_negatives(&split.train)?;
         let test = if split.test_is_train { &[][..] } else { &split.test[..] };
         let test: HashSet<&str> = test.iter().flat_map(Pair::columns).collect();
         for pair in &split.train {
@@ -198,8 +198,12 @@ fn rule(cleaning: &CleaningSection, max_positives: u64) -> MiningRule {
     MiningRule { round_trip, num_negatives, range_min, range_max, max_positives, relative_margin }
 }
 
-fn check_negatives(split: &Split) -> Result<()> {
-    let Some(row) = split.train.iter().find(|pair| !pair.negatives.is_empty()) else { return Ok(()) };
+/// Rows that are to get hard negatives have none.
+///
+/// # Errors
+/// A row has some.
+pub(crate) fn check_negatives(rows: &[Pair]) -> Result<()> {
+    let Some(row) = rows.iter().find(|pair| !pair.negatives.is_empty()) else { return Ok(()) };
     Err(Error::Data(format!(
         "the row {:?} of [data] pairs has {} negatives of its own, and cleaning.num_negatives asks for others to be mined; leave one of both out",
         row.id,

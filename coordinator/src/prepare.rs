@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use artel_common::event::Stage;
 use artel_common::journal::{Began, Journal, PreparedRecord, Record, RunState};
-use artel_common::making::{MadeReport, SourceList, open_answers};
+use artel_common::making::{MadeReport, QuestionsReport, SourceList, open_answers};
 use artel_common::plan::EpochPlan;
 use artel_common::records::{ExportManifest, ModelManifest, ObjectRef, Report, Stored};
 use artel_common::spec::{ProviderKind, RunSpec};
@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 
 use crate::build::Made;
 use crate::core::{Input, Prepared};
+use crate::pool::check_negatives;
 use crate::{dataset, documents, model_import, resume};
 
 /// What to prepare from.
@@ -76,7 +77,10 @@ pub async fn prepare(preparation: &Preparation, tell: &(dyn Fn(Input) + Send + S
             && questions.provider != ProviderKind::Offline
         {
             // before anything is asked, and paid for, that lies there
-            open_answers(url).await?;
+            if open_answers(url).await?.url() == store.url() {
+                let what = "questions.answers_from names this run's own store, whose answers it finds anyway; name another run's, or leave it out";
+                return Err(Error::Spec(what.into()));
+            }
         }
         let cuts = list_documents(preparation, &mut journal, tell).await?;
         return Ok(Ready::Making(cuts, Box::new(journal)));
@@ -105,6 +109,8 @@ async fn list_documents(
     }
     let begun = clock::now();
     tell(Input::Stage(Stage::Import));
+    // files of pairs beside the documents: what is wrong with them is told before any answer is paid for
+    check_files(spec, folder).await?;
     let mut warnings = Vec::new();
     let model = match preparation.make_model {
         // it is made of the pairs, which are not there yet
@@ -122,6 +128,28 @@ async fn list_documents(
     let record = Record::Sources { list: object, settings, documents: list.sources.len() as u64, model, wall_s };
     journal.append(record).await?;
     Ok(documents::cut(&list))
+}
+
+/// A judge that judged little has filtered little.
+fn not_judged(questions: &QuestionsReport) -> Option<String> {
+    (questions.not_judged > 0 && questions.not_judged * 10 >= questions.pairs_made).then(|| {
+        format!(
+            "{} of {} pairs could not be judged and are kept: {} gave no score from 1 to 5 that could be read; look at the model and questions.judge_prompt",
+            questions.not_judged, questions.pairs_made, questions.judge_model
+        )
+    })
+}
+
+/// Reads the files of `[data]` that stand beside documents, to see that they can be used.
+///
+/// # Errors
+/// A file is missing or none of its rows can be read, or rows have negatives where some are to be mined.
+pub async fn check_files(spec: &RunSpec, folder: &Path) -> Result<()> {
+    let rows = dataset::read_rows_if_any(&spec.data, folder, &|_, _| {}).await?;
+    match spec.mining().is_some_and(|cleaning| cleaning.num_negatives > 0) {
+        true => check_negatives(&rows.train),
+        false => Ok(()),
+    }
 }
 
 /// A finished run hands over a model: every file of it must be whole.
@@ -254,6 +282,7 @@ impl Preparation {
         let Self { spec, folder, store, .. } = self;
         let hidden = check_model(spec, &model.record, store).await?;
         warnings.extend(split.warnings.iter().cloned());
+        warnings.extend(split.made.as_ref().and_then(|made| not_judged(&made.questions)));
         let (plans, objects) = put_plans(spec, &split, store, term).await?;
         let dataset = dataset::commit(&split, store, term).await?;
         let run_digest = spec.identity(&dataset.record.train.digest, &model.record.digest)?;

@@ -214,6 +214,10 @@ fn pairs_are_judged() {
     assert_eq!((questions["pairs_made"].as_u64(), questions["failed_chunks"].as_u64()), (Some(60), Some(0)));
     assert_eq!(taken_by(&report, "judge"), 12, "chunks 1 and 2 of each ten: {questions}");
     assert_eq!(questions["not_judged"], 12, "chunks 3 and 4 of each ten: {questions}");
+    let warned = report["warnings"]
+        .as_array()
+        .is_some_and(|warnings| warnings.iter().any(|w| w.to_string().contains("could not be judged")));
+    assert!(warned, "{}", report["warnings"]);
     assert_eq!(questions["judge_model"], "gpt-4o");
     assert_eq!(questions["pairs"], 48, "{questions}");
     // 60 questions, 60 judgements, and one more each for prose and 429
@@ -310,4 +314,38 @@ fn failed_chunks_are_asked_again_alone() {
     let questions = &report["questions"];
     assert_eq!((questions["failed_chunks"].as_u64(), questions["pairs_made"].as_u64()), (Some(0), Some(60)), "{questions}");
     assert_eq!((questions["requests"].as_u64(), questions["cache_hits"].as_u64()), (Some(12), Some(48)), "{questions}");
+}
+
+/// Goal: what is wrong beside the documents is told before an answer is paid for, and an import does not touch the store of a run that makes its pairs.
+/// Method: files of pairs and tests that are not there, the run's own store for answers, by `check` and by `run`; `import`; the server counts.
+#[test]
+fn what_is_wrong_is_told_before_it_costs() {
+    let sandbox = Sandbox::new(PROGRAM);
+    write_documents(&sandbox, 2, 4);
+    let server = LlmServer::start(Duration::ZERO, |prompt, _| good(prompt));
+    let wrong = [
+        ("", "pairs = \"nofile.jsonl\"", "nofile.jsonl", true),
+        ("", "test = \"notest.jsonl\"", "notest.jsonl", true),
+        ("answers_from = \"file:./store\"", "", "answers_from", false),
+    ];
+    for (questions, data, said, is_checked) in wrong {
+        write_spec(&sandbox, &openai(&server, questions), "", "count = 1\nthreads = 1");
+        let text = std::fs::read_to_string(sandbox.path("spec.toml")).expect("it was written");
+        let text = if data.starts_with("test") { text.replace("test_fraction = 0.2\n", "") } else { text };
+        sandbox.write("spec.toml", &text.replace("[data]\n", &format!("[data]\n{data}\n")));
+        if is_checked {
+            let checked = sandbox.run(["check", "spec.toml"]);
+            assert!(checked.code != Some(0) && checked.stderr.contains(said), "{}", checked.stderr);
+        }
+        let outcome = run(&sandbox);
+        assert!(outcome.code != Some(0) && outcome.stderr.contains(said), "{}", outcome.stderr);
+    }
+    assert_eq!(server.requests(), 0);
+    write_spec(&sandbox, &openai(&server, ""), "", "count = 1\nthreads = 1");
+    let imported = sandbox.run(["import", "spec.toml", "--store", "file:./untouched"]);
+    assert!(imported.code == Some(2) && imported.stderr.contains("artel run"), "{}", imported.stderr);
+    assert!(!sandbox.path("untouched").exists(), "the store was touched");
+    let effective = sandbox.run(["check", "spec.toml"]).expect_done().stdout.join("\n");
+    sandbox.write("effective.toml", &effective);
+    sandbox.run(["check", "effective.toml"]).expect_done();
 }

@@ -60,6 +60,7 @@ fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Ve
     let found = super::small_runtime()?.block_on(documents::names(section, &loaded.folder))?;
     let size: u64 = found.iter().map(|(_, bytes)| bytes).sum();
     let mut lines = vec![format!("documents  {}, {}", count(found.len() as u64), bytes(size))];
+    super::small_runtime()?.block_on(artel_coordinator::check_files(&loaded.spec, &loaded.folder))?;
     let Some(questions) = &loaded.spec.questions else { return Ok(lines) };
     if questions.provider == ProviderKind::Offline {
         lines.push("questions  by inverse cloze: no language model, no cost".to_owned());

@@ -29,6 +29,10 @@ pub struct Args {
 /// Imports and prints the counts.
 pub fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.spec.load_aloud(None)?;
+    if loaded.spec.documents.is_some() {
+        // before the store is touched: a run may be going on in it
+        return Err(makes_its_pairs());
+    }
     let mut view = View::new(false);
     let outcome = super::runtime()?.block_on(import(loaded, &mut view));
     view.finish();
@@ -71,15 +75,16 @@ async fn import(loaded: LoadedSpec, view: &mut View) -> Result<(DatasetManifest,
             let warnings = journal.state().prepared.as_ref().map(|record| record.warnings.clone()).unwrap_or_default();
             Ok((prepared.dataset.record, warnings, store.url().to_owned()))
         }
-        Ready::Making(..) => {
-            let message = "this spec makes its pairs from documents, which is workers' work: `artel run` does it".to_owned();
-            Err(Failure::new(Exit::Usage, message))
-        }
+        Ready::Making(..) => Err(makes_its_pairs()),
         Ready::Done(report) => {
             let message = format!("{} holds the finished run {}; name another store", store.url(), report.name);
             Err(Failure::new(Exit::Conflict, message))
         }
     }
+}
+
+fn makes_its_pairs() -> Failure {
+    Failure::new(Exit::Usage, "this spec makes its pairs from documents, which is workers' work: `artel run` does it".to_owned())
 }
 
 fn show(input: Input, view: &mut View) -> Result<(), Failure> {

@@ -78,7 +78,7 @@ fn data(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
         let what = "has no effect without a test file: where Artel makes the split, train and test share nothing";
         reader.warn("data", "drop_leaks", what);
     }
-    if reader.has("data", "pairs") && data.pairs.is_empty() {
+    if reader.has("data", "pairs") && data.pairs.is_empty() && !reader.has("", "documents") {
         reader.problem("data", "pairs", "names no file; write pairs = [\"pairs.jsonl\"]");
     }
     let named = [("anchor", &data.columns.anchor), ("positive", &data.columns.positive)];

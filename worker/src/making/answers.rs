@@ -157,8 +157,17 @@ impl Maker {
                 return Ok(hit(Answer { is_copy: true, ..answer }.keep(&self.store, id).await?));
             }
         }
-        let failed = match ask.await {
-            Ok(answer) => return Ok(Got { answer: Ok(answer.keep(&self.store, id).await?), is_hit: false }),
+        let mut broken = self.broken.subscribe();
+        let asked = tokio::select! {
+            biased;
+            // what cannot be kept is not asked for: where one answer was lost, the next would be too
+            Ok(why) = broken.wait_for(Option::is_some) => {
+                return Err(TaskError { kind: FailureKind::Store, message: why.clone().unwrap_or_default() });
+            }
+            asked = ask => asked,
+        };
+        let failed = match asked {
+            Ok(answer) => return Ok(Got { answer: Ok(self.kept(answer, id).await?), is_hit: false }),
             Err(failed) => failed,
         };
         match failed.kind {
@@ -166,9 +175,20 @@ impl Maker {
             FailedKind::Stopped => Err(TaskError { kind: FailureKind::Budget, message: failed.reason }),
             FailedKind::Fatal => Err(TaskError { kind: FailureKind::Provider, message: failed.reason }),
             _ => match Answer::failed(&failed) {
-                Some(answer) => Ok(Got { answer: Ok(answer.keep(&self.store, id).await?), is_hit: false }),
+                Some(answer) => Ok(Got { answer: Ok(self.kept(answer, id).await?), is_hit: false }),
                 None => Ok(Got { answer: Err(failed), is_hit: false }),
             },
         }
+    }
+
+    /// Keeps an answer; where the store refuses it, nothing more is asked.
+    async fn kept(&self, answer: Answer, id: &str) -> TaskResult<Answer> {
+        let kept = answer.keep(&self.store, id).await;
+        if let Err(error) = &kept {
+            self.broken.send_modify(|why| {
+                why.get_or_insert_with(|| error.message.clone());
+            });
+        }
+        kept
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Maker {
     passages: tokio::sync::Mutex<Option<Arc<mine::Passages>>>,
     /// What is being asked, by request.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Why an answer could not be kept, once one could not.
+    broken: tokio::sync::watch::Sender<Option<String>>,
     /// Pieces whose end the coordinator does not know yet.
     holding: Mutex<BTreeSet<u64>>,
 }
@@ -75,6 +77,7 @@ impl Maker {
             tokens: Default::default(),
             asker: Default::default(),
             turns: Default::default(),
+            broken: Default::default(),
             holding: Default::default(),
         })
     }
