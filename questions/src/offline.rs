@@ -3,6 +3,8 @@
 //!
 //! These are no questions that a person asks; reports name them as what they are.
 
+use std::ops::Range;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::parse::QaPair;
@@ -14,31 +16,66 @@ const GOOD_WORDS: std::ops::RangeInclusive<usize> = 5..=40;
 /// Words of a sentence that makes a question at all.
 const LEAST_WORDS: usize = 3;
 
-/// Up to `count` pairs from different sentences of a chunk, a pure function of sentences, count and seed; in the order of the text.
-/// Sentences of a good length come before others, and the first of a chunk, which often is a heading, comes last. Fewer pairs, or none, if
-/// the chunk has too few sentences.
+/// Up to `count` pairs of a chunk, a pure function of sentences, count and seed; in the order of the text. The chunk is parted into as many
+/// runs of sentences of about the same length, and in each one sentence asks for the others, so that no answer holds the sentence that
+/// asks for another: it would be found first, and training would learn that it is wrong. Sentences of a good length come before others,
+/// and the first of a chunk, which often is a heading, comes last. Fewer pairs, or none, if the chunk has too few sentences.
 pub fn pairs(sentences: &[&str], count: u32, seed: u64) -> Vec<QaPair> {
     let sentences: Vec<&str> = sentences.iter().map(|sentence| sentence.trim()).filter(|s| !s.is_empty()).collect();
-    if sentences.len() < 2 {
-        return Vec::new();
-    }
+    let ranks = ranks(&sentences, seed);
+    runs(&sentences, count as usize, &ranks)
+        .into_iter()
+        .filter_map(|run| {
+            let (.., at) = ranks[run.clone()].iter().flatten().min()?;
+            pair(&sentences[run.clone()], at - run.start)
+        })
+        .collect()
+}
+
+/// Where a sentence stands among those that may ask, the lowest first: its own place comes last.
+type Rank = (bool, bool, [u8; 32], usize);
+
+/// The rank of each sentence, none for one that makes no question.
+fn ranks(sentences: &[&str], seed: u64) -> Vec<Option<Rank>> {
     let chunk = Sha256::digest(sentences.join("\n").as_bytes());
-    let mut ranked: Vec<(bool, bool, [u8; 32], usize)> = Vec::new();
-    for (i, sentence) in sentences.iter().enumerate() {
+    let rank = |(i, sentence): (usize, &&str)| {
         let words = sentence.split_whitespace().count();
         // one that stands in the rest as well would be found by its copy
         let copied = sentences.iter().enumerate().any(|(other, text)| other != i && text.contains(sentence));
         let says = sentence.chars().any(char::is_alphabetic);
         if words < LEAST_WORDS || copied || !says {
-            continue;
+            return None;
         }
         let order = Sha256::new().chain_update(chunk).chain_update(seed.to_le_bytes()).chain_update((i as u64).to_le_bytes());
-        ranked.push((!GOOD_WORDS.contains(&words), i == 0, order.finalize().into(), i));
+        Some((!GOOD_WORDS.contains(&words), i == 0, order.finalize().into(), i))
+    };
+    sentences.iter().enumerate().map(rank).collect()
+}
+
+/// At most `count` runs that part the sentences, of about the same number of characters, each of two sentences at least and with one that
+/// may ask; none if there is no such run.
+fn runs(sentences: &[&str], count: usize, ranks: &[Option<Rank>]) -> Vec<Range<usize>> {
+    let total: usize = sentences.iter().map(|sentence| sentence.len()).sum();
+    let count = count.min(sentences.len() / 2);
+    let (mut runs, mut start, mut before): (Vec<Range<usize>>, usize, usize) = (Vec::new(), 0, 0);
+    for (i, sentence) in sentences.iter().enumerate() {
+        before += sentence.len();
+        let (whole, left) = (i + 1 - start >= 2, sentences.len() - i - 1);
+        let asks = ranks[start..=i].iter().any(Option::is_some);
+        let far = before * count >= total * (runs.len() + 1);
+        // the last runs have two sentences each, however long those before are
+        let must = left < 2 * (count.saturating_sub(runs.len() + 1)) + 1;
+        if runs.len() < count && whole && asks && (far || must) && (left == 0 || runs.len() + 1 < count) {
+            runs.push(start..i + 1);
+            start = i + 1;
+        }
     }
-    ranked.sort_unstable();
-    let mut chosen: Vec<usize> = ranked.into_iter().take(count as usize).map(|(.., i)| i).collect();
-    chosen.sort_unstable();
-    chosen.into_iter().filter_map(|at| pair(&sentences, at)).collect()
+    match runs.last_mut() {
+        // what is left over is too short, or nothing in it asks
+        Some(last) if start < sentences.len() => last.end = sentences.len(),
+        _ => {}
+    }
+    runs
 }
 
 fn pair(sentences: &[&str], at: usize) -> Option<QaPair> {
@@ -78,17 +115,24 @@ mod tests {
         assert_eq!(asked.into_iter().collect::<Vec<_>>(), [TEXT[4], TEXT[1], TEXT[2]]);
     }
 
-    /// Goal: several pairs come from different sentences, in order; too few sentences give fewer. Method: counts and small chunks.
+    /// Goal: several pairs part the chunk between them, in order; too few sentences give fewer. Method: counts and small chunks.
     #[test]
     fn several_pairs() {
-        let asked: Vec<String> = pairs(&TEXT, 9, 1).into_iter().map(|pair| pair.question).collect();
-        assert_eq!(asked, [TEXT[0], TEXT[1], TEXT[2], TEXT[4]]);
+        let two = pairs(&TEXT, 2, 1);
+        let parts: Vec<String> = two.iter().map(|pair| format!("{} {}", pair.question, pair.answer)).collect();
+        assert!(
+            parts[0].contains(TEXT[0]) && parts[0].contains(TEXT[1]) && parts[1].contains(TEXT[3]) && parts[1].contains(TEXT[4])
+        );
+        assert_eq!(pairs(&TEXT, 9, 1), two);
         assert_eq!(pairs(&TEXT[..1], 3, 1), []);
         assert_eq!(pairs(&[], 3, 1), []);
         assert_eq!(pairs(&["12 34 56 78 90.", "---"], 3, 1), []);
         let twice =
             ["The same sentence stands here twice.", "The same sentence stands here twice.", "Another one is here as well."];
         assert_eq!(pairs(&twice, 3, 1).len(), 1);
+        let end = ["One sentence of good length.", "Another sentence of good length.", "1 2 3.", "4 5 6."];
+        assert_eq!(pairs(&end, 2, 1).len(), 1);
+        assert!(pairs(&end, 2, 1)[0].answer.ends_with("1 2 3. 4 5 6."));
     }
 
     proptest! {
@@ -99,6 +143,21 @@ mod tests {
             let found = pairs(&sentences, count, seed);
             prop_assert!(found.len() <= count as usize);
             prop_assert!(found.iter().all(|pair| !pair.question.is_empty() && !pair.answer.is_empty()));
+        }
+
+        /// Goal: every sentence is in one pair, and a chunk of enough of them gives all the pairs wanted. Method: numbered sentences of
+        /// random lengths.
+        #[test]
+        fn parted(words in proptest::collection::vec(3usize..30, 2..20), count in 1u32..5, seed in any::<u64>()) {
+            let texts: Vec<String> = words.iter().enumerate().map(|(i, words)| format!("<{i}> says{}.", " word".repeat(*words))).collect();
+            let sentences: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let found = pairs(&sentences, count, seed);
+            prop_assert_eq!(found.len(), (count as usize).min(sentences.len() / 2));
+            for i in 0..texts.len() {
+                let name = format!("<{i}>");
+                let holders = found.iter().filter(|pair| pair.question.contains(&name) || pair.answer.contains(&name)).count();
+                prop_assert_eq!(holders, 1);
+            }
         }
     }
 }
