@@ -98,9 +98,12 @@ pub fn chunk_shard(first: u64, digest: &str) -> String {
     format!("chunks/{first:05}-{}.parquet", &digest[..16])
 }
 
+/// Where answers of language models lie.
+pub const ANSWERS: &str = "answers/";
+
 /// An answer of a language model, by the digest of what was asked (LLM-1). It outlives the settings that it was asked under.
 pub fn answer(request_id: &str) -> String {
-    format!("answers/{}/{request_id}.json", &request_id[..2])
+    format!("{ANSWERS}{}/{request_id}.json", &request_id[..2])
 }
 
 /// Pairs made from chunks `from`, ... of the shard that begins with document `first`.
@@ -130,6 +133,9 @@ pub fn mining_found(index: u64, digest: &str) -> String {
 
 /// The pairs as the data set has them, with their chunks; for people and their tools, put when the data set is.
 pub const PAIRS_CSV: &str = "generated_qa_pairs.csv";
+
+/// Which of the pairs that were made the cleaning took out, by rule; put beside [`PAIRS_CSV`].
+pub const PAIRS_TAKEN_OUT: &str = "pairs_taken_out.json";
 
 /// The data set's shards, counts and digests; put last of the import.
 pub fn dataset_manifest(term: u64) -> String {
@@ -242,6 +248,7 @@ mod tests {
             "handbook.jsonl".into(),
             answer(digest),
             PAIRS_CSV.into(),
+            PAIRS_TAKEN_OUT.into(),
             "documents/handbook.pdf".into(),
             "pairs/mine.parquet".into(),
             "mining/notes.json".into(),

@@ -105,6 +105,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Requests and dollars, for people; no dollars where there is no price.
+    pub fn spent(&self) -> String {
+        let cost = (self.cost_micros > 0).then(|| format!(", {:.4} dollars", self.cost_micros as f64 / 1e6));
+        format!("{} requests{}", self.requests, cost.unwrap_or_default())
+    }
+
     /// Adds another one.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
@@ -128,6 +134,9 @@ pub struct FilteredBy {
     /// Some of their questions and answers.
     pub examples: Vec<[String; 2]>,
 }
+
+/// Pairs that the cleaning took out, by rule: numbers, from 0 and ascending, among all pairs that were made, in the order of shards.
+pub type TakenOut = BTreeMap<String, Vec<u64>>;
 
 /// The questions' part of a report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -404,11 +413,18 @@ pub fn decode_elements(bytes: Bytes) -> Result<Vec<ElementRow>> {
 /// Opens the store of another run for the answers in it (`[questions] answers_from`).
 ///
 /// # Errors
-/// It cannot be reached from here, or holds no run.
+/// It cannot be reached from here, or holds no run, or no answer.
 pub async fn open_answers(url: &str) -> Result<Store> {
     let store = Store::open(url).map_err(|e| no_answers(url, &e))?;
     match store.get_opt(&layout::journal_entry(1)).await {
-        Ok(Some(_)) => Ok(store),
+        Ok(Some(_)) => match store.has_any(layout::ANSWERS).await {
+            Ok(true) => Ok(store),
+            Ok(false) => Err(Error::Spec(format!(
+                "questions.answers_from: no answer of a language model lies in {url}, so all would be paid for anew; name the store of the run that has \
+                 them, or leave the key out"
+            ))),
+            Err(e) => Err(no_answers(url, &e)),
+        },
         Ok(None) => Err(Error::Spec(format!(
             "questions.answers_from: no run lies in {url}; name the store of a run (a folder has to be there on every worker's machine, a bucket is \
              reached from all), or leave the key out"

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use artel_common::event::Stage;
 use artel_common::making::{
-    DocumentReport, FailedChunk, FilteredBy, Ledger, MadeReport, MakingState, PairRow, QuestionsReport, decode_pairs,
+    DocumentReport, FailedChunk, FilteredBy, Ledger, MadeReport, MakingState, PairRow, QuestionsReport, TakenOut, decode_pairs,
 };
 use artel_common::records::{ModelManifest, Pair, Stored};
-use artel_common::spec::{Positive, RunSpec};
+use artel_common::spec::{Positive, ProviderKind, RunSpec};
 use artel_common::store::Store;
 use artel_common::{Error, Result, layout};
 
@@ -35,8 +35,10 @@ pub(crate) struct Gathered {
     pub documents: Vec<DocumentReport>,
     /// The questions; what was taken out by now is in it.
     pub questions: QuestionsReport,
-    /// Pairs that the cleaning left, in order.
+    /// Pairs that the cleaning left, in order; the id of each is its number among all that were made.
     pub kept: Vec<GeneratedPair>,
+    /// Those that it took out.
+    pub taken_out: TakenOut,
 }
 
 /// Makes the data set, model and plans of a run whose chunks have all been asked about, and of which `pooled` was held against the base model; `term` is
@@ -122,7 +124,8 @@ pub(crate) async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -
     }
     let questions = questions(spec, &rows, &ledger);
     let judge_threshold = spec.questions.as_ref().and_then(|questions| questions.judge()).map(|(_, threshold)| threshold);
-    let settings = CleanSettings { judge_threshold, ..CleanSettings::default() };
+    let questions_from_text = spec.questions.as_ref().is_some_and(|questions| questions.provider == ProviderKind::Offline);
+    let settings = CleanSettings { judge_threshold, questions_from_text, ..CleanSettings::default() };
     let generated = generated(rows);
     if generated.is_empty() {
         return Err(nothing(&documents, &questions));
@@ -130,19 +133,26 @@ pub(crate) async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -
     let cleaned = tokio::task::spawn_blocking(move || clean(generated, &settings))
         .await
         .map_err(|e| Error::Internal(format!("the cleaning was interrupted: {e}")))?;
-    put_csv(store, &cleaned.kept).await?;
+    let taken_out = taken_out(&cleaned.filtered);
+    put_for_people(store, &cleaned.kept, &taken_out).await?;
     let filtered: Vec<FilteredBy> = cleaned.filtered.iter().filter(|by| by.count > 0).map(filtered_by).collect();
     if cleaned.kept.is_empty() {
         return Err(all_taken(&filtered));
     }
-    Ok(Gathered { documents, questions: QuestionsReport { filtered, ..questions }, kept: cleaned.kept })
+    Ok(Gathered { documents, questions: QuestionsReport { filtered, ..questions }, kept: cleaned.kept, taken_out })
 }
 
 fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
     let failed = documents.iter().find(|document| document.status == "failed").map(|document| document.message.clone());
     let why = questions.failures.first().map(|failure| failure.reason.clone()).or(failed).unwrap_or_default();
+    let again = if questions.requests > 0 || questions.cache_hits > 0 {
+        "; in this store those chunks are not asked again: another one asks them, with another prompt or model, or with questions.answers_from = this \
+         store where the server was at fault"
+    } else {
+        ""
+    };
     Error::Data(format!(
-        "no pair came of {} documents ({} chunks failed), the first reason: {why}; look at `artel documents STORE` and `artel pairs STORE`",
+        "no pair came of {} documents ({} chunks failed), the first reason: {why}; look at `artel documents STORE` and `artel pairs STORE --failed`{again}",
         documents.len(),
         questions.failed_chunks
     ))
@@ -214,12 +224,21 @@ pub(crate) fn filtered_by(filtered: &Filtered) -> FilteredBy {
     FilteredBy { rule: filtered.rule.clone(), count: filtered.count, examples: examples.collect() }
 }
 
-/// Puts the pairs where people look for them.
+/// The pairs that rules took out, by their numbers.
+fn taken_out(filtered: &[Filtered]) -> TakenOut {
+    let numbers = |by: &Filtered| by.ids.iter().filter_map(|id| id.parse().ok()).collect();
+    filtered.iter().filter(|by| by.count > 0).map(|by| (by.rule.clone(), numbers(by))).collect()
+}
+
+/// Puts the pairs where people look for them, and which were taken out.
 ///
 /// # Errors
 /// The store refuses.
-pub(crate) async fn put_csv(store: &Store, pairs: &[GeneratedPair]) -> Result<()> {
-    store.put(layout::PAIRS_CSV, csv(pairs)?.into()).await.map(|_| ())
+pub(crate) async fn put_for_people(store: &Store, pairs: &[GeneratedPair], taken_out: &TakenOut) -> Result<()> {
+    store.put(layout::PAIRS_CSV, csv(pairs)?.into()).await?;
+    let taken_out =
+        serde_json::to_vec(taken_out).map_err(|e| Error::Internal(format!("cannot write which pairs are left: {e}")))?;
+    store.put(layout::PAIRS_TAKEN_OUT, taken_out.into()).await.map(|_| ())
 }
 
 /// The pairs as the usual tools read them.

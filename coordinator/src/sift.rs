@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use artel_common::making::{MadeReport, NegativesReport};
+use artel_common::making::{MadeReport, NegativesReport, TakenOut};
 use artel_common::mining::{FoundRow, MiningState};
 use artel_common::records::Pair;
 use artel_common::store::Store;
 use artel_common::{Error, Result};
 
-use crate::build::{Gathered, all_taken, filtered_by, put_csv};
+use crate::build::{Gathered, all_taken, filtered_by, put_for_people};
 use crate::dataset::{Filtered, GeneratedPair, Split};
 use crate::pool::{Asked, Lists, Pooled};
 
@@ -51,13 +51,22 @@ pub(crate) async fn sift(store: &Store, pooled: Pooled, mining: &MiningState) ->
             pooled.lists.asked.len()
         )));
     }
-    let (split, kept) = apply(pooled, &found)?;
-    put_csv(store, &kept).await?;
+    let Sifted { split, kept, taken_out } = apply(pooled, &found)?;
+    put_for_people(store, &kept, &taken_out).await?;
     Ok(split)
 }
 
-/// Drops, adds, counts; beside the data set the pairs that found their chunks. A pure function of its arguments.
-fn apply(pooled: Pooled, found: &[FoundRow]) -> Result<(Split, Vec<GeneratedPair>)> {
+/// What comes of a data set.
+struct Sifted {
+    split: Split,
+    /// Pairs that found their chunks.
+    kept: Vec<GeneratedPair>,
+    /// All that are not in the data set.
+    taken_out: TakenOut,
+}
+
+/// Drops, adds, counts; a pure function of its arguments.
+fn apply(pooled: Pooled, found: &[FoundRow]) -> Result<Sifted> {
     let Pooled { gathered, mut split, numbers, lists } = pooled;
     let mut verdicts = [vec![Verdict::Kept; split.train.len()], vec![Verdict::Kept; split.test.len()]];
     for (index, (asked, found)) in lists.asked.iter().zip(found).enumerate() {
@@ -86,11 +95,17 @@ fn apply(pooled: Pooled, found: &[FoundRow]) -> Result<(Split, Vec<GeneratedPair
         true => split.train.clone(),
         false => keep(std::mem::take(&mut split.test), test, &lists.passages),
     };
-    let (made, found_chunks) = report(gathered, &gone, [&lost, &poor], negatives)?;
+    let mut taken_out = gathered.taken_out.clone();
+    for (number, is_lost) in &gone {
+        let rule = if *is_lost { ROUND_TRIP } else { FEW_NEGATIVES };
+        taken_out.entry(rule.to_owned()).or_default().extend(gathered.kept[*number].id.parse::<u64>());
+    }
+    taken_out.values_mut().for_each(|numbers| numbers.sort_unstable());
+    let (made, kept) = report(gathered, &gone, [&lost, &poor], negatives)?;
     check(&split, before, &made)?;
     say(&mut split, before);
     split.made = Some(made);
-    Ok((split, found_chunks))
+    Ok(Sifted { split, kept, taken_out })
 }
 
 fn verdict(asked: &Asked, found: &FoundRow, lists: &Lists, index: usize) -> Verdict {
@@ -168,7 +183,7 @@ fn check(split: &Split, (train, test): (usize, usize), made: &MadeReport) -> Res
     let counts = |rule: &str| made.questions.filtered.iter().find(|by| by.rule == rule).map_or(0, |by| by.count);
     Err(Error::Data(format!(
         "of {had} {side} rows [cleaning] leaves too few: {} pairs do not find their chunks (round_trip), {} training rows have fewer negatives than num_negatives; \
-         raise round_trip or range_max, lower num_negatives or relative_margin, or give more documents",
+         raise round_trip or range_max, lower num_negatives, range_min or relative_margin, or give more documents",
         counts(ROUND_TRIP),
         counts(FEW_NEGATIVES)
     )))

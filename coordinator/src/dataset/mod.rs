@@ -26,8 +26,8 @@ use artel_common::records::{ImportReport, Pair};
 
 pub use cleaning::{
     COPIES_PROMPT, CleanSettings, Cleaned, EXACT_DUPLICATE, Filtered, FilteredExample, GeneratedPair, HAS_SECRET, JUDGE,
-    MAX_EXAMPLE_CHARS, MAX_EXAMPLES, NEAR_DUPLICATE, NOT_SUPPORTED, QUESTION_IS_ANSWER, REFERS_TO_TEXT, TOO_SHORT,
-    WRONG_LANGUAGE, clean, deduplicate,
+    MAX_EXAMPLE_CHARS, MAX_EXAMPLES, NEAR_DUPLICATE, NOT_SUPPORTED, QUESTION_ELSEWHERE, QUESTION_IS_ANSWER, REFERS_TO_TEXT,
+    TOO_SHORT, WRONG_LANGUAGE, clean, deduplicate,
 };
 pub use columns::Purpose;
 pub use commit::commit;

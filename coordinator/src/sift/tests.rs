@@ -31,12 +31,19 @@ fn pooled(num_negatives: u64) -> Pooled {
         };
         rows.iter().enumerate().map(asked).collect::<Vec<_>>()
     };
+    // of eight pairs that were made the last two were taken out before
+    let taken_out = TakenOut::from([("too_short".to_owned(), vec![6, 7])]);
     let (asked, questions) = side(false, &rows).into_iter().chain(side(true, &test)).unzip();
     let document = |source: &str| DocumentReport { source: source.into(), ..DocumentReport::default() };
     let rule =
         MiningRule { round_trip: Some(3), num_negatives, range_min: 0, range_max: 9, max_positives: 1, relative_margin: 0.05 };
     Pooled {
-        gathered: Gathered { documents: vec![document("a"), document("b")], questions: QuestionsReport::default(), kept },
+        gathered: Gathered {
+            documents: vec![document("a"), document("b")],
+            questions: QuestionsReport::default(),
+            kept,
+            taken_out,
+        },
         split: Split {
             train: rows,
             test,
@@ -75,7 +82,7 @@ fn rules_and_counts() {
         found(1, &[]),
         found(0, &[]),
     ];
-    let (split, found_chunks) = apply(pooled(2), &found).unwrap();
+    let Sifted { split, kept, taken_out } = apply(pooled(2), &found).unwrap();
     let ids = |rows: &[Pair]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
     assert_eq!((ids(&split.train), ids(&split.test)), (vec!["0".to_owned(), "f".to_owned()], vec!["4".to_owned()]));
     assert_eq!(
@@ -92,7 +99,9 @@ fn rules_and_counts() {
     let negatives = report.questions.negatives.unwrap();
     assert_eq!((negatives.per_row, negatives.candidates), (2, 6));
     assert!((negatives.mean_score - (0.1 + 0.2 + 0.2 + 0.3) / 4.0).abs() < 1e-6);
-    assert_eq!(found_chunks.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["0", "1", "3", "4"]);
+    assert_eq!(kept.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["0", "1", "3", "4"]);
+    let taken: Vec<(&str, &[u64])> = taken_out.iter().map(|(rule, numbers)| (rule.as_str(), &numbers[..])).collect();
+    assert_eq!(taken, [("few_negatives", &[1, 3][..]), ("round_trip", &[2, 5]), ("too_short", &[6, 7])]);
     assert!(split.report.split.contains("takes 3 rows to train on and 1 to measure on out again"), "{}", split.report.split);
 }
 
@@ -103,10 +112,10 @@ fn sides_and_errors() {
     let mut on_train = pooled(2);
     (on_train.split.test, on_train.split.test_is_train) = (on_train.split.train.clone(), true);
     on_train.lists.asked.truncate(5);
-    let (split, _) = apply(on_train, &all(1)[..5]).unwrap();
+    let Sifted { split, .. } = apply(on_train, &all(1)[..5]).unwrap();
     assert!(split.train == split.test && split.train.iter().all(|row| row.negatives.len() == 2));
-    let (split, found_chunks) = apply(pooled(0), &all(1)).unwrap();
-    assert_eq!((split.train.len(), split.test.len(), found_chunks.len()), (5, 2, 6));
+    let Sifted { split, kept, .. } = apply(pooled(0), &all(1)).unwrap();
+    assert_eq!((split.train.len(), split.test.len(), kept.len()), (5, 2, 6));
     assert_eq!(split.made.unwrap().questions.negatives, None);
     let mut no_test = all(1);
     (no_test[5].rank, no_test[6].rank) = (0, 0);

@@ -1,6 +1,7 @@
 //! Cleaning of generated pairs: rules over each pair, then copies and near-duplicates. Pure functions; order in is order out.
 
 mod duplicates;
+mod elsewhere;
 mod language;
 mod leftovers;
 mod marks;
@@ -17,6 +18,7 @@ mod support;
 mod weights;
 
 pub use duplicates::{EXACT_DUPLICATE, NEAR_DUPLICATE};
+pub use elsewhere::QUESTION_ELSEWHERE;
 pub use pair::GeneratedPair;
 pub use report::{Cleaned, Filtered, FilteredExample, MAX_EXAMPLE_CHARS, MAX_EXAMPLES};
 pub use rules::{COPIES_PROMPT, HAS_SECRET, JUDGE, NOT_SUPPORTED, QUESTION_IS_ANSWER, REFERS_TO_TEXT, TOO_SHORT, WRONG_LANGUAGE};
@@ -41,6 +43,9 @@ pub fn deduplicate(mut pairs: Vec<GeneratedPair>, settings: &CleanSettings) -> C
         let (near, cut_short) = duplicates::remove_near(&mut pairs, settings);
         filtered.push(near);
         compared_in_part = cut_short;
+    }
+    if settings.questions_from_text {
+        filtered.push(elsewhere::remove_found_elsewhere(&mut pairs));
     }
     Cleaned { kept: pairs, filtered, compared_in_part }
 }

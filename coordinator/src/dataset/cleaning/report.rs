@@ -18,6 +18,8 @@ pub struct Filtered {
     pub count: u64,
     /// The first of them.
     pub examples: Vec<FilteredExample>,
+    /// The ids of all of them, in order.
+    pub ids: Vec<String>,
 }
 
 /// A pair that was taken out, cut to what a person reads.
@@ -55,12 +57,13 @@ impl Cleaned {
 
 impl Filtered {
     pub(crate) fn new(rule: &str) -> Self {
-        Self { rule: rule.to_owned(), count: 0, examples: Vec::new() }
+        Self { rule: rule.to_owned(), count: 0, examples: Vec::new(), ids: Vec::new() }
     }
 
     /// Counts a pair; `show` says whether its texts may be repeated.
     pub(crate) fn add(&mut self, pair: &GeneratedPair, reason: impl FnOnce() -> String, show: bool) {
         self.count += 1;
+        self.ids.push(pair.id.clone());
         if self.examples.len() < MAX_EXAMPLES {
             let text = |text: &str| if show { cut(text) } else { "(not shown)".to_owned() };
             self.examples.push(FilteredExample {

@@ -38,6 +38,8 @@ pub struct CleanSettings {
     pub near_question: f64,
     /// How alike two answers must be for that (0 to 1).
     pub near_answer: f64,
+    /// The questions are sentences of the chunks: take out those that stand in another pair's chunk as well.
+    pub questions_from_text: bool,
 }
 
 impl Default for CleanSettings {
@@ -59,6 +61,7 @@ impl Default for CleanSettings {
             near_duplicates: true,
             near_question: 0.55,
             near_answer: 0.6,
+            questions_from_text: false,
         }
     }
 }
