@@ -51,7 +51,7 @@ impl Signals {
 }
 
 /// What a run loses that is left at once.
-pub const LOSES_STEPS: &str = "only the steps since the last checkpoint are lost";
+pub const LOSES_WORK: &str = "only what was under way is lost (steps since the last checkpoint, pieces of documents, requests)";
 
 /// A switch that the first signal turns: the work is to save its state and leave. The second one ends the process at once, and tells what
 /// that `loses`. A supervised process leaves Ctrl-C, which reaches the whole process group, to its supervisor.

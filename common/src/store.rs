@@ -294,6 +294,20 @@ impl Store {
         Ok(self.list_prefix("").await?.into_iter().map(|listed| listed.key).collect())
     }
 
+    /// Whether an object's key lies below `prefix` (a folder of keys).
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn has_any(&self, prefix: &str) -> Result<bool> {
+        let below = self.path(prefix.trim_end_matches('/'))?;
+        let first = || async { self.inner.list(Some(&below)).try_next().await };
+        match self.retried("list", prefix, first).await {
+            Ok(first) => Ok(first.is_some()),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.fail("list", prefix, &e)),
+        }
+    }
+
     /// Objects whose keys lie below `prefix` (a folder of keys; empty is all), sorted by key, with their sizes.
     ///
     /// # Errors

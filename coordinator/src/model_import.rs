@@ -65,6 +65,14 @@ pub fn local_model(base: &str, spec_dir: &Path) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// Sees whether `base` names something that can be fetched; nothing is.
+///
+/// # Errors
+/// It names no folder that is there, no bucket and no hub id.
+pub fn check_base(base: &str, revision: Option<&str>, spec_dir: &Path) -> Result<()> {
+    find(base, revision, spec_dir).map(|_| ())
+}
+
 /// What `base` names. A folder that exists goes before a hub id, as it does in sentence-transformers.
 fn find(base: &str, revision: Option<&str>, spec_dir: &Path) -> Result<Origin> {
     if let Some(made) = base.strip_prefix("artel:") {

@@ -107,6 +107,11 @@ async fn list_documents(
         }
         return Ok(documents::cut(&list));
     }
+    if journal.state().making.is_some() {
+        let what = "the spec asks for other documents, chunks or questions than when this run began: documents are read anew, as they are now; a request \
+                    that was answered before is not paid for again";
+        tell(Input::Noticed(what.to_owned()));
+    }
     let begun = clock::now();
     tell(Input::Stage(Stage::Import));
     // files of pairs beside the documents: what is wrong with them is told before any answer is paid for

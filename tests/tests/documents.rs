@@ -232,7 +232,12 @@ fn pairs_are_judged() {
     for line in sandbox.run(["pairs", "store", "--json", "--limit", "0"]).expect_done().stdout {
         let pair: Value = serde_json::from_str(&line).expect("JSON");
         scores[pair["score"].as_u64().unwrap_or(0) as usize] += 1;
+        let is_low = pair["score"].as_u64().is_some_and(|score| score < 4);
+        assert_eq!(pair["taken_out"] == "judge", is_low, "{pair}");
     }
+    let taken = sandbox.run(["pairs", "store", "--taken-out", "--limit", "0"]).expect_done().stdout.join("\n");
+    assert_eq!(taken.matches("Taken out by the cleaning: judge").count(), 12, "{taken}");
+    assert!(taken.contains("the cleaning took 12 pairs out: judge 12"), "{taken}");
     assert_eq!(scores, [12, 0, 6, 6, 6, 30], "by score, 0 is none");
     let shown = sandbox.run(["pairs", "store", "--limit", "0"]).expect_done().stdout.join("\n");
     assert_eq!(shown.matches("Score: 5 of 5").count(), 30);

@@ -1,13 +1,11 @@
 //! `artel check SPEC`: every problem of a spec at once, the spec with every default filled in, and what a run will do.
 
-use std::path::Path;
-
 use artel_common::exit::Exit;
 use artel_common::making::open_answers;
-use artel_common::spec::{DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
-use artel_common::store::local_folder;
+use artel_common::spec::{CleaningSection, DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
 use artel_coordinator::dataset::{Split, plan_epoch, read_rows, split};
 use artel_coordinator::documents;
+use artel_coordinator::model_import::{check_base, local_model};
 use artel_trainer::model::folder::ModelFolder;
 
 use super::import::left_out;
@@ -27,24 +25,23 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.spec.load_aloud(None)?;
     output::data(loaded.spec.effective_toml()?.trim_end())?;
-    let plan = match &loaded.spec.documents {
+    let (mut lines, mut failures) = match &loaded.spec.documents {
         Some(section) => documents_lines(&loaded, section),
         None => {
             let data = super::small_runtime()?.block_on(read_rows(&loaded.spec.data, &loaded.folder, &|_, _| {}));
             let split = data.and_then(|rows| split(rows, &loaded.spec.data, loaded.spec.train.seed));
-            split.map_err(Failure::from).and_then(|split| plan_lines(&loaded.spec, &split))
+            match split.map_err(Failure::from).and_then(|split| plan_lines(&loaded.spec, &split)) {
+                Ok(lines) => (lines, Vec::new()),
+                Err(failure) => (Vec::new(), vec![failure]),
+            }
         }
     };
-    let model = model_lines(&loaded);
-    let mut lines = vec![String::new()];
-    let mut failures = Vec::new();
-    for part in [plan, model] {
-        match part {
-            Ok(part) => lines.extend(part.into_iter().map(|line| format!("# {line}"))),
-            Err(failure) => failures.push(failure),
-        }
+    match model_lines(&loaded) {
+        Ok(model) => lines.extend(model),
+        Err(failure) => failures.push(failure),
     }
-    lines.iter().try_for_each(|line| output::data(&printable(line)))?;
+    output::data("")?;
+    lines.iter().try_for_each(|line| output::data(&format!("# {}", printable(line))))?;
     all_at_once(failures)
 }
 
@@ -55,16 +52,36 @@ fn all_at_once(failures: Vec<Failure>) -> Result<(), Failure> {
     Err(Failure::new(first.exit, messages.join("\n")))
 }
 
-/// What is read, and what it may cost: how many pairs come of it is known when it is read.
-fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Vec<String>, Failure> {
+/// What is read, and what it may cost: how many pairs come of it is known when it is read. The lines, and every problem.
+fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> (Vec<String>, Vec<Failure>) {
+    let parts = [documents_line(loaded, section), files_lines(loaded), questions_lines(loaded), answers_lines(loaded)];
+    let (mut lines, mut failures) = (Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            Ok(part) => lines.extend(part),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    lines.extend(loaded.spec.mining().map(cleaning_line));
+    (lines, failures)
+}
+
+fn documents_line(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Vec<String>, Failure> {
     let found = super::small_runtime()?.block_on(documents::names(section, &loaded.folder))?;
     let size: u64 = found.iter().map(|(_, bytes)| bytes).sum();
-    let mut lines = vec![format!("documents  {}, {}", count(found.len() as u64), bytes(size))];
+    Ok(vec![format!("documents  {}, {}", count(found.len() as u64), bytes(size))])
+}
+
+/// Files of pairs beside the documents: they are told of where something is wrong with them.
+fn files_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
     super::small_runtime()?.block_on(artel_coordinator::check_files(&loaded.spec, &loaded.folder))?;
-    let Some(questions) = &loaded.spec.questions else { return Ok(lines) };
+    Ok(Vec::new())
+}
+
+fn questions_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
+    let Some(questions) = &loaded.spec.questions else { return Ok(Vec::new()) };
     if questions.provider == ProviderKind::Offline {
-        lines.push("questions  by inverse cloze: no language model, no cost".to_owned());
-        return Ok(lines);
+        return Ok(vec!["questions  by inverse cloze: no language model, no cost".to_owned()]);
     }
     let warning = artel_worker::check_questions(questions).map_err(|problem| Failure::new(Exit::Usage, problem))?;
     if let Some(warning) = warning {
@@ -75,12 +92,22 @@ fn documents_lines(loaded: &LoadedSpec, section: &DocumentsSection) -> Result<Ve
     let judged = questions
         .judge()
         .map_or(String::new(), |(model, least)| format!(" and one a pair, judged by {model} (kept from {least} of 5)"));
-    lines.push(format!("questions  by {}, one request a chunk{judged}{most}{cost}", questions.model));
-    if let Some(from) = &questions.answers_from {
-        super::small_runtime()?.block_on(open_answers(from))?;
-        lines.push(format!("answers    taken from {from} where it has them, at no cost"));
-    }
-    Ok(lines)
+    Ok(vec![format!("questions  by {}, one request a chunk{judged}{most}{cost}", questions.model)])
+}
+
+fn answers_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
+    let questions = loaded.spec.questions.as_ref().filter(|questions| questions.provider != ProviderKind::Offline);
+    let Some(from) = questions.and_then(|questions| questions.answers_from.as_ref()) else { return Ok(Vec::new()) };
+    super::small_runtime()?.block_on(open_answers(from))?;
+    Ok(vec![format!("answers    taken from {from} where it has them, at no cost")])
+}
+
+/// What the base model is asked about the pairs.
+fn cleaning_line(cleaning: &CleaningSection) -> String {
+    let found = cleaning.round_trip.map(|rank| format!("questions must find their chunks within rank {rank}"));
+    let mined = (cleaning.num_negatives > 0).then(|| format!("{} hard negatives a training row", cleaning.num_negatives));
+    let wanted: Vec<String> = found.into_iter().chain(mined).collect();
+    format!("cleaning   by the base model: {}", wanted.join(", "))
 }
 
 /// Rows, batches, updates, negatives.
@@ -115,6 +142,9 @@ fn plan_lines(spec: &RunSpec, split: &Split) -> Result<Vec<String>, Failure> {
 fn model_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
     let base = &loaded.spec.model.base;
     let Some(folder) = local_model(base, &loaded.folder) else {
+        if crate::toy::make_model(loaded).is_none() {
+            check_base(base, loaded.spec.model.revision.as_deref(), &loaded.folder)?;
+        }
         return Ok(vec![format!("model      {base}: looked at when the run begins")]);
     };
     let model = ModelFolder::open(&folder)?;
@@ -128,10 +158,4 @@ fn model_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
     Ok(vec![format!(
         "model      {base}: {parameters} parameters, {layers} layers of width {hidden}, texts of up to {length} tokens"
     )])
-}
-
-/// The folder that a base names, if it is one.
-fn local_model(base: &str, spec_folder: &Path) -> Option<std::path::PathBuf> {
-    let folder = spec_folder.join(local_folder(base)?);
-    folder.is_dir().then_some(folder)
 }

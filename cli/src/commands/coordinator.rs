@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::spec::{SpecArgs, at_least_one};
 use crate::failure::Failure;
-use crate::signals::{LOSES_STEPS, stop_switch};
+use crate::signals::{LOSES_WORK, stop_switch};
 use crate::view::View;
 use artel_coordinator::CoordinatorOptions;
 
@@ -61,7 +61,7 @@ fn last_event(failure: Failure, args: &Args, view: &mut View) -> Failure {
 }
 
 async fn serve(loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
-    let stop = stop_switch(args.supervised, LOSES_STEPS)?;
+    let stop = stop_switch(args.supervised, LOSES_WORK)?;
     let make_model = crate::toy::make_model(&loaded);
     let options = CoordinatorOptions { spec: loaded, listen: args.listen, supervised: args.supervised, make_model };
     for message in options.spec.warnings.clone() {

@@ -102,8 +102,8 @@ async fn check(args: &Args) -> Result<Checked, Failure> {
             found.wrong.push(format!("{} in {} is not what the journal says", layout::REPORT, store.url()));
         }
     }
-    let people =
-        |key: &str| key == layout::STEPS || key == layout::PAIRS_CSV || key.starts_with("eval/") || key.starts_with("answers/");
+    let alone = [layout::STEPS, layout::PAIRS_CSV, layout::PAIRS_TAKEN_OUT];
+    let people = |key: &str| alone.contains(&key) || key.starts_with("eval/") || key.starts_with(layout::ANSWERS);
     let unnamed = listed.into_iter().filter(|object| !found.named.contains_key(&object.key) && !people(&object.key));
     let (unnamed, strange): (Vec<Listed>, Vec<Listed>) = unnamed.partition(|object| layout::may_be_left_behind(&object.key));
     let mut deleted = 0;

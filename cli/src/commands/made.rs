@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use artel_common::exit::Exit;
-use artel_common::making::{ChunkRow, DocumentReport, Ledger, MakingState, PairRow, decode_chunks, decode_pairs};
+use artel_common::layout;
+use artel_common::making::{ChunkRow, DocumentReport, Ledger, MakingState, PairRow, TakenOut, decode_chunks, decode_pairs};
 use artel_common::store::Store;
 use serde_json::json;
 
@@ -48,9 +49,15 @@ pub struct PairsArgs {
     /// How many; 0 is all
     #[arg(long, value_name = "N", default_value_t = 5)]
     limit: usize,
+    /// Of one document alone, by its name
+    #[arg(long, value_name = "NAME")]
+    document: Option<String>,
     /// Only chunks that came to no pair, with the reason
-    #[arg(long)]
+    #[arg(long, conflicts_with = "taken_out")]
     failed: bool,
+    /// Only pairs that the cleaning took out, with the rule
+    #[arg(long)]
+    taken_out: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -140,11 +147,7 @@ pub fn chunks(args: ChunksArgs) -> Result<(), Failure> {
         }
         Ok::<_, Failure>(rows)
     })?;
-    let rows: Vec<_> = rows.into_iter().filter(|row| args.document.as_ref().is_none_or(|name| *name == row.document)).collect();
-    if let Some(name) = args.document.as_ref().filter(|_| rows.is_empty()) {
-        let message = format!("no chunk is of {name}; `artel documents {}` lists the documents by name", args.store);
-        return Err(Failure::new(Exit::Data, message));
-    }
+    let rows = of_document(rows, &args.store, args.document.as_deref(), |row| &row.document)?;
     let shown = spread(rows.len(), args.limit);
     for (_, row) in rows.iter().enumerate().filter(|(index, _)| shown(*index)) {
         if args.json {
@@ -175,12 +178,44 @@ pub fn chunks(args: ChunksArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The rows of a document, or all.
+fn of_document<T>(rows: Vec<T>, store: &str, name: Option<&str>, of: fn(&T) -> &str) -> Result<Vec<T>, Failure> {
+    let Some(name) = name else { return Ok(rows) };
+    let rows: Vec<T> = rows.into_iter().filter(|row| of(row) == name).collect();
+    if rows.is_empty() {
+        let message = format!("no chunk is of {name}; `artel documents {store}` lists the documents by name");
+        return Err(Failure::new(Exit::Data, message));
+    }
+    Ok(rows)
+}
+
+/// A row of pairs, with the rule that took it out.
+struct Judged {
+    row: PairRow,
+    rule: Option<String>,
+}
+
+/// Each row with the rule of the cleaning that took its pair out.
+fn judged(rows: Vec<PairRow>, taken_out: &TakenOut) -> Vec<Judged> {
+    let rules: BTreeMap<u64, &String> =
+        taken_out.iter().flat_map(|(rule, numbers)| numbers.iter().map(move |number| (*number, rule))).collect();
+    // chunks that came to no pair have no number
+    let mut number = 0;
+    let judged = rows.into_iter().map(|row| {
+        let is_pair = row.question.is_some() && row.answer.is_some();
+        let rule = if is_pair { rules.get(&number).map(|rule| (*rule).clone()) } else { None };
+        number += u64::from(is_pair);
+        Judged { row, rule }
+    });
+    judged.collect()
+}
+
 /// Runs `artel pairs`.
 ///
 /// # Errors
-/// As [`documents`].
+/// As [`documents`]; or no chunk is of that document.
 pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
-    let (rows, ledger) = super::small_runtime()?.block_on(async {
+    let (rows, ledger, taken_out) = super::small_runtime()?.block_on(async {
         let (store, making) = making(&args.store).await?;
         let (mut rows, mut ledger): (Vec<PairRow>, _) = (Vec::new(), Ledger::default());
         let mut asked: Vec<_> = making.asked.iter().collect();
@@ -189,44 +224,62 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
             rows.extend(decode_pairs(store.get_verified(&piece.pairs).await?)?);
             ledger.add(&piece.ledger);
         }
-        Ok::<_, Failure>((rows, ledger))
+        let taken_out: Option<TakenOut> = store.get_json(layout::PAIRS_TAKEN_OUT).await?;
+        Ok::<_, Failure>((rows, ledger, taken_out))
     })?;
-    let rows: Vec<_> = rows.into_iter().filter(|row| !args.failed || row.failure.is_some()).collect();
+    let rows = judged(rows, taken_out.as_ref().unwrap_or(&TakenOut::new()));
+    let rows = of_document(rows, &args.store, args.document.as_deref(), |judged| &judged.row.document)?;
+    let wanted = |judged: &Judged| match (args.failed, args.taken_out) {
+        (true, _) => judged.row.failure.is_some(),
+        (_, true) => judged.rule.is_some(),
+        _ => true,
+    };
+    let rows: Vec<Judged> = rows.into_iter().filter(wanted).collect();
     let shown = spread(rows.len(), args.limit);
-    for (_, row) in rows.iter().enumerate().filter(|(index, _)| shown(*index)) {
-        if args.json {
-            let line = json!({
-                "document": row.document, "chunk": row.chunk, "text": row.text, "question": row.question, "answer": row.answer,
-                "failure": row.failure, "score": row.score,
-            });
-            output::data(&line.to_string())?;
-            continue;
-        }
-        output::data(&format!("--- {}, chunk {}", printable(&row.document), row.chunk))?;
-        match (&row.question, &row.answer) {
-            (Some(question), Some(answer)) => {
-                output::data(&format!("Question: {}\nAnswer: {}", paragraphs(question), paragraphs(answer)))?;
-                if let Some(score) = row.score {
-                    output::data(&format!("Score: {score} of 5"))?;
-                }
-            }
-            _ => output::data(&format!("no pair: {}", printable(row.failure.as_deref().unwrap_or("unknown"))))?,
-        }
+    for (_, judged) in rows.iter().enumerate().filter(|(index, _)| shown(*index)) {
+        show_pair(judged, args.json)?;
     }
     if args.json {
         return Ok(());
     }
     output::data(&format!(
-        "\n{} pairs of {} chunks, {} chunks came to none; {} requests, {} answers were there already, {} tokens in, {} out, {:.4} dollars",
+        "\n{} pairs of {} chunks, {} chunks came to none; {}, {} answers were there already, {} tokens in, {} out",
         count(ledger.pairs),
         count(ledger.chunks),
         count(ledger.failed_chunks),
-        count(ledger.requests),
+        ledger.spent(),
         count(ledger.cache_hits),
         count(ledger.tokens_in),
         count(ledger.tokens_out),
-        ledger.cost_micros as f64 / 1e6
-    ))
+    ))?;
+    output::data(&taken_out.map_or("the cleaning is to come".to_owned(), |taken_out| cleaned(&taken_out)))
+}
+
+fn show_pair(Judged { row, rule }: &Judged, json: bool) -> Result<(), Failure> {
+    if json {
+        let line = json!({
+            "document": row.document, "chunk": row.chunk, "text": row.text, "question": row.question, "answer": row.answer,
+            "failure": row.failure, "score": row.score, "taken_out": rule,
+        });
+        return output::data(&line.to_string());
+    }
+    output::data(&format!("--- {}, chunk {}", printable(&row.document), row.chunk))?;
+    let (Some(question), Some(answer)) = (&row.question, &row.answer) else {
+        return output::data(&format!("no pair: {}", printable(row.failure.as_deref().unwrap_or("unknown"))));
+    };
+    output::data(&format!("Question: {}\nAnswer: {}", paragraphs(question), paragraphs(answer)))?;
+    if let Some(score) = row.score {
+        output::data(&format!("Score: {score} of 5"))?;
+    }
+    rule.as_ref().map_or(Ok(()), |rule| output::data(&format!("Taken out by the cleaning: {rule}")))
+}
+
+/// What the rules took, in a line.
+fn cleaned(taken_out: &TakenOut) -> String {
+    let rules: Vec<String> = taken_out.iter().map(|(rule, numbers)| format!("{rule} {}", count(numbers.len() as u64))).collect();
+    let total: usize = taken_out.values().map(Vec::len).sum();
+    let rules = if rules.is_empty() { String::new() } else { format!(": {}", rules.join(", ")) };
+    format!("the cleaning took {} pairs out{rules}", count(total as u64))
 }
 
 /// A text of several lines without what a terminal would act on.
@@ -236,7 +289,21 @@ fn paragraphs(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::spread;
+    use artel_common::making::{PairRow, TakenOut};
+
+    use super::{judged, spread};
+
+    /// Goal: a rule goes with the pair that it took. Method: pairs between chunks that came to none.
+    #[test]
+    fn rules_meet_their_pairs() {
+        let pair = PairRow { question: Some("q".into()), answer: Some("a".into()), ..PairRow::default() };
+        let none = PairRow { failure: Some("refused".into()), ..PairRow::default() };
+        let taken_out = TakenOut::from([("judge".to_owned(), vec![1]), ("too_short".to_owned(), vec![0, 3])]);
+        let rows = vec![none.clone(), pair.clone(), pair.clone(), none, pair.clone(), pair];
+        let rules: Vec<Option<String>> = judged(rows, &taken_out).into_iter().map(|judged| judged.rule).collect();
+        let rules: Vec<&str> = rules.iter().map(|rule| rule.as_deref().unwrap_or("-")).collect();
+        assert_eq!(rules, ["-", "too_short", "judge", "-", "-", "too_short"]);
+    }
 
     /// Goal: samples are as many as asked for and come from everywhere. Method: several totals and limits.
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::spec::at_least_one;
 use crate::failure::Failure;
-use crate::signals::{LOSES_STEPS, stop_switch};
+use crate::signals::{LOSES_WORK, stop_switch};
 use crate::supervise::node;
 use artel_trainer::gpu;
 use artel_worker::WorkerOptions;
@@ -86,7 +86,7 @@ fn arguments(args: &Args, gpu: usize, threads: Option<usize>) -> Vec<String> {
 fn work(args: Args, gpu: usize) -> Result<(), Failure> {
     let supervised = args.supervised;
     let outcome = super::runtime()?.block_on(async {
-        let stop = stop_switch(args.supervised, LOSES_STEPS)?;
+        let stop = stop_switch(args.supervised, LOSES_WORK)?;
         let options = WorkerOptions {
             coordinator: args.coordinator,
             threads: args.threads,

@@ -8,7 +8,7 @@ use artel_common::event::Event;
 use artel_common::exit::Exit;
 
 use crate::failure::Failure;
-use crate::signals::Asked;
+use crate::signals::{Asked, LOSES_WORK};
 
 /// How long the coordinator may take to make the base model ready and listen.
 const LISTENING: Duration = Duration::from_secs(900);
@@ -266,12 +266,10 @@ impl Supervision {
     /// How a run ends that was told to leave: by what the coordinator says of it.
     fn left(&self, asked: Asked, coordinator: Gone) -> Result<(), Failure> {
         match &self.failed {
-            _ if self.at_once => {
-                Err(Failure::new(asked.exit_at_once(), "left at once: only the steps since the last checkpoint are lost"))
-            }
+            _ if self.at_once => Err(Failure::new(asked.exit_at_once(), format!("left at once: {LOSES_WORK}"))),
             None if coordinator.ended == Ended::Code(0) => Ok(()),
             Some((message, _)) => Err(Failure::new(Exit::Preempted, message)),
-            None => Err(Failure::new(Exit::Preempted, "told to leave: only the steps since the last checkpoint are lost")),
+            None => Err(Failure::new(Exit::Preempted, format!("told to leave: {LOSES_WORK}"))),
         }
     }
 

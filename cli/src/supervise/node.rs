@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::child::die_with_parent;
 use crate::failure::Failure;
 use crate::output;
-use crate::signals::{Asked, LOSES_STEPS, Signals};
+use crate::signals::{Asked, LOSES_WORK, Signals};
 
 /// How often the workers are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -72,7 +72,7 @@ pub async fn each_gpu(gpus: &[usize], arguments: impl Fn(usize) -> Vec<String>) 
         if let Some(by) = signalled {
             if asked.is_some() {
                 workers.iter().for_each(|worker| worker.signal(Signal::KILL));
-                return Err(Failure::new(by.exit_at_once(), format!("left at once: {LOSES_STEPS}")));
+                return Err(Failure::new(by.exit_at_once(), format!("left at once: {LOSES_WORK}")));
             }
             asked = Some(by);
         }

@@ -202,7 +202,12 @@ impl RunSpec {
     pub fn making_digest(&self) -> Option<Digest> {
         self.making()?;
         let model = json!({ "base": self.model.base, "revision": self.model.revision });
-        Some(Digest::of(json!({ "making": self.making_settings(), "model": model }).to_string().as_bytes()))
+        let mut making = self.making_settings();
+        // it is held against the scores when all are there
+        if let Some(questions) = making["questions"].as_object_mut() {
+            questions.remove("judge_threshold");
+        }
+        Some(Digest::of(json!({ "making": making, "model": model }).to_string().as_bytes()))
     }
 }
 
@@ -214,6 +219,8 @@ const PROVIDERS: &[(&str, ProviderKind)] =
 const STYLES: &[(&str, QueryStyle)] =
     &[("natural", QueryStyle::Natural), ("keyword", QueryStyle::Keyword), ("multi_sentence", QueryStyle::MultiSentence)];
 pub(super) const POSITIVES: &[(&str, Positive)] = &[("answer", Positive::Answer), ("chunk", Positive::Chunk)];
+/// What the prompt of questions may have in it.
+const PROMPT_NAMES: [&str; 3] = ["{text}", "{count}", "{style}"];
 /// What a judge's prompt has to have in it.
 const JUDGE_NAMES: [&str; 3] = ["{question}", "{answer}", "{text}"];
 /// Keys of `[questions]` that mean something to a language model alone.
@@ -395,6 +402,16 @@ fn check_server(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
     if questions.prompt.as_ref().is_some_and(|prompt| !prompt.contains("{text}")) {
         reader.problem("questions", "prompt", "has no {text}: the chunk has to stand somewhere in it");
     }
+    if let Some(prompt) = &questions.prompt {
+        check_names(reader, "prompt", prompt, &PROMPT_NAMES);
+    }
+    if questions.api_key_env.is_some() && questions.api_key_file.is_some() {
+        reader.problem(
+            "questions",
+            "api_key_file",
+            "stands beside api_key_env: the key comes from one of them; take the other out",
+        );
+    }
     if questions.api_key_env.as_deref().is_some_and(looks_like_a_key) {
         let what =
             "looks like a key: name the environment variable that has it, and change the key, since it stands in a file now";
@@ -410,6 +427,7 @@ fn check_judge(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
             let what = format!("has no {}: question, answer and chunk have to stand somewhere in it", missing.join(" and no "));
             reader.problem("questions", "judge_prompt", what);
         }
+        check_names(reader, "judge_prompt", prompt, &JUDGE_NAMES);
     }
     // offline it is told of anyway
     let is_asked = reader.has("questions", "judge_threshold") || questions.provider == ProviderKind::Offline;
@@ -417,6 +435,18 @@ fn check_judge(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
         if !is_asked && reader.has("questions", name) {
             let what = "has no effect without judge_threshold, the least score that a pair is kept with: judge_threshold = 4";
             reader.warn("questions", name, what);
+        }
+    }
+}
+
+/// A word in braces that is no name of a prompt was most likely meant to be one.
+fn check_names(reader: &mut Reader<'_, '_>, key: &str, prompt: &str, names: &[&str]) {
+    for part in prompt.split('{').skip(1) {
+        let Some((word, _)) = part.split_once('}') else { continue };
+        let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let name = format!("{{{word}}}");
+        if is_word && !names.contains(&name.as_str()) {
+            reader.warn("questions", key, format_args!("has {name} in it, which stays as it is; there are {}", names.join(", ")));
         }
     }
 }

@@ -230,6 +230,7 @@ fn wrong_questions() {
         (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}} {{answer}}\""), "has no {question}: question"),
         (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}}\""), "has no {question} and no {answer}"),
         (format!("{server}answers_from = \"ftp://h/p\""), "questions.answers_from: ftp://h/p: not a store"),
+        (format!("{server}api_key_env = \"E\"\napi_key_file = \"f\""), "stands beside api_key_env"),
     ];
     for (lines, piece) in cases {
         let found = problems(&asking(&lines));
@@ -262,6 +263,11 @@ fn questions_without_effect() {
     let found = warnings(&format!("{server}judge_model = \"j\""));
     assert!(found.len() == 1 && found[0].contains("without judge_threshold"), "{found:#?}");
     assert_eq!(warnings(&format!("{server}judge_threshold = 3\njudge_model = \"j\"")), Vec::<String>::new());
+    let found = warnings(&format!("{server}prompt = \"about {{text}} in {{language}}, {{}} {{count}}\""));
+    assert!(found.len() == 1 && found[0].contains("has {language} in it, which stays as it is"), "{found:#?}");
+    let names = "{question} {answer} {text} {score}";
+    let found = warnings(&format!("{server}judge_threshold = 3\njudge_prompt = \"{names}\""));
+    assert!(found.len() == 1 && found[0].contains("has {score} in it"), "{found:#?}");
 }
 
 /// Goal: a judge changes what the pairs are known by, where it changes which there are, and answers of another run do not. Method: one key each.
@@ -272,11 +278,12 @@ fn making_digests() {
     let judged = of("judge_threshold = 3");
     assert_ne!(judged, of(""));
     assert_eq!(judged, of("judge_threshold = 3\njudge_model = \"m\""));
-    for other in [
-        "judge_threshold = 4",
-        "judge_threshold = 3\njudge_model = \"j\"",
-        "judge_threshold = 3\njudge_prompt = \"{text}{question}{answer}\"",
-    ] {
+    // all scores are kept, so another threshold reads and asks nothing anew; the data set is another one
+    assert_eq!(of("judge_threshold = 4"), judged);
+    let judged_from = |threshold: u32| ok(&asking(&format!("{server}judge_threshold = {threshold}"))).making_settings();
+    assert_ne!(judged_from(3), judged_from(4));
+    for other in ["judge_threshold = 3\njudge_model = \"j\"", "judge_threshold = 3\njudge_prompt = \"{text}{question}{answer}\""]
+    {
         assert_ne!(of(other), judged, "{other}");
     }
     assert_eq!(of("answers_from = \"s3://b/p\""), of(""));

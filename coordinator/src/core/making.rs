@@ -5,7 +5,7 @@ mod mining;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use artel_common::event::{Event, Stage};
+use artel_common::event::Stage;
 use artel_common::exit::Exit;
 use artel_common::journal::{Record, RunState};
 use artel_common::making::{AskedRecord, Ledger, MakingState, ReadRecord};
@@ -118,7 +118,7 @@ impl Core {
         let asks = state.read.iter().flat_map(pieces).filter(|piece| !is_asked(piece)).collect();
         let chunks_at_once = u64::from(questions.max_in_flight) + 2 * PIECE_CHUNKS;
         if !state.read.is_empty() {
-            effects.push(Effect::Emit(Event::Resumed { from_step: 0, attempt: self.run.attempts.len() as u32 + 1 }));
+            self.tell_resumption(0, effects);
         }
         let mining = if self.spec.mining().is_some() { Mining::Wanted } else { Mining::Unneeded };
         self.making = Some(Making {
@@ -332,7 +332,7 @@ impl Core {
         let (read, failed, pages, chunks) = (sum(|r| r.count), sum(|r| r.failed), sum(|r| r.pages), sum(|r| r.num_chunks));
         let mut ledger = Ledger::default();
         state.asked.iter().for_each(|asked| ledger.add(&asked.ledger));
-        let spent = format!("{} requests, {:.4} dollars", ledger.requests, ledger.cost_micros as f64 / 1e6);
+        let spent = ledger.spent();
         let (done, total, unit, detail) = if read < state.documents {
             let detail = format!("{pages} pages, {chunks} chunks, {failed} failed; {} asked about, {spent}", ledger.chunks);
             (read, state.documents, "documents", detail)
@@ -410,13 +410,12 @@ impl Core {
         let mut ledger = Ledger::default();
         state.asked.iter().for_each(|asked| ledger.add(&asked.ledger));
         format!(
-            "{} pairs of {} chunks, {} chunks failed; {} requests, {} answers were there already, {:.4} dollars",
+            "{} pairs of {} chunks, {} chunks failed; {}, {} answers were there already",
             ledger.pairs,
             ledger.chunks,
             ledger.failed_chunks,
-            ledger.requests,
+            ledger.spent(),
             ledger.cache_hits,
-            ledger.cost_micros as f64 / 1e6
         )
     }
 }

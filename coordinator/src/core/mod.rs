@@ -117,6 +117,8 @@ pub struct Core {
     step: u64,
     losses: Vec<f64>,
     peak_bytes: u64,
+    /// It was told that the run goes on from where an earlier one left it.
+    is_resumption_told: bool,
     own_bytes: u64,
     warnings: Vec<String>,
     blamed: Option<(Duration, Failure)>,
@@ -153,6 +155,7 @@ impl Core {
             step: 0,
             losses: Vec::new(),
             peak_bytes: 0,
+            is_resumption_told: false,
             own_bytes: 0,
             warnings: Vec::new(),
             blamed: None,

@@ -6,6 +6,7 @@ use artel_common::digest::Digest;
 use artel_common::event::{Event, Stage};
 use artel_common::exit::Exit;
 use artel_common::journal::{Exported, PreparedRecord, Record, RunState};
+use artel_common::making::QuestionsReport;
 use artel_common::records::{Evaluation, ExportManifest, Metrics, ModelFile, TokenShardRef, TokensManifest};
 use artel_common::spec::Strategy;
 use artel_proto::v1::complete_task_request::Result as Outcome;
@@ -28,7 +29,8 @@ impl Core {
     /// Data, model and plans are there: where the run stands follows from the journal.
     pub(super) fn prepared(&mut self, prepared: Prepared, run: RunState, now: Duration, effects: &mut Vec<Effect>) {
         let dataset = &prepared.dataset.record;
-        let note = format!("{} training and {} test rows", dataset.train.num_rows, dataset.test.num_rows);
+        let cleaned = dataset.made.as_ref().map(|made| cleaned(&made.questions)).unwrap_or_default();
+        let note = format!("{} training and {} test rows{cleaned}", dataset.train.num_rows, dataset.test.num_rows);
         self.leave_stage(now, note, effects);
         let train = &self.spec.train;
         self.points = prepared.schedule.evaluations(train.eval_strategy, train.eval_steps);
@@ -46,15 +48,21 @@ impl Core {
         for (step, reason) in &run.damaged {
             self.warnings.push(passed_over(*step, reason));
         }
-        if run.term > 1 || !run.attempts.is_empty() {
-            let from_step = run.last_checkpoint().map_or(0, |last| last.step);
-            effects.push(Effect::Emit(Event::Resumed { from_step, attempt: run.attempts.len() as u32 + 1 }));
-        }
         self.run = run;
+        if self.run.term > 1 || !self.run.attempts.is_empty() {
+            self.tell_resumption(self.run.last_checkpoint().map_or(0, |last| last.step), effects);
+        }
         self.prepared = Some(prepared);
         self.phase = Phase::Gathering;
         self.gathering_since = Some(now);
         self.gather(now, effects);
+    }
+
+    /// Says, once, that the run goes on from where an earlier one left it.
+    pub(super) fn tell_resumption(&mut self, from_step: u64, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.is_resumption_told, true) {
+            effects.push(Effect::Emit(Event::Resumed { from_step, attempt: self.run.attempts.len() as u32 + 1 }));
+        }
     }
 
     /// Goes on once the data and all workers are there: to tokenise, or to what the journal lacks.
@@ -341,6 +349,14 @@ impl Core {
             Report::Warning(warning) => self.warn(warning.message, effects),
         }
     }
+}
+
+/// What the cleaning took out, as a note goes on with it.
+fn cleaned(questions: &QuestionsReport) -> String {
+    let total: u64 = questions.filtered.iter().map(|by| by.count).sum();
+    let rules: Vec<String> = questions.filtered.iter().map(|by| format!("{} {}", by.rule, by.count)).collect();
+    let rules = if rules.is_empty() { String::new() } else { format!(" ({})", rules.join(", ")) };
+    format!("; of {} pairs that were made the cleaning took {total} out{rules}", questions.pairs_made)
 }
 
 fn passed_over(step: u64, reason: &str) -> String {

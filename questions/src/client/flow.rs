@@ -89,7 +89,8 @@ impl Core {
 
     fn stop(&mut self, reason: String) -> String {
         if self.fatal.is_none() {
-            tracing::warn!("stopped: {reason}");
+            // the run ends with it, and says so
+            tracing::debug!("stopped: {reason}");
         }
         self.fatal.get_or_insert(reason).clone()
     }
@@ -286,8 +287,7 @@ impl Slot<'_> {
     }
 
     pub(crate) fn fatal(self, reason: &str) -> Option<String> {
-        let advice = "check the key, the model and base_url";
-        self.tell(|core, _, _, _| Some(core.stop(format!("{reason}; {advice}"))))
+        self.tell(|core, _, _, _| Some(core.stop(reason.to_owned())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The line to one server: every request goes through it, for whatever model and purpose, and is tried until it comes to an end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use url::Url;
@@ -44,6 +45,8 @@ pub(super) struct Line {
     transport: Box<dyn Transport>,
     gate: Arc<dyn Gate>,
     flow: Flow,
+    /// An answer came without a count of tokens, which was told of.
+    is_unmetered: AtomicBool,
 }
 
 /// What one request came to.
@@ -84,7 +87,7 @@ impl Line {
         let host = Url::parse(base).ok().and_then(|url| url.host_str().map(|host| (host.to_owned(), url.port())));
         let host = host.map_or(base.to_owned(), |(host, port)| port.map_or(host.clone(), |port| format!("{host}:{port}")));
         let flow = Flow::new(&patience);
-        Self { patience, secret, host, transport, gate, flow }
+        Self { patience, secret, host, transport, gate, flow, is_unmetered: AtomicBool::new(false) }
     }
 
     /// How it goes.
@@ -180,11 +183,16 @@ impl Line {
         };
         if !(200..300).contains(&answer.status) {
             self.settle(held, Some(Usage { requests: 1, ..Usage::default() }), tally);
-            return Ok(self.not_answered(slot, &answer, form));
+            return Ok(self.not_answered(slot, &answer, form, &model.name));
         }
         match model.dialect.completion(&answer.body) {
             Ok(completion) => {
                 let unknown = held.unknown();
+                if completion.tokens_in.and(completion.tokens_out).is_none() && !self.is_unmetered.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        host = %self.host, "the server does not say what an answer took (no usage): tokens and cost are counted as the most that it can be"
+                    );
+                }
                 let tokens_in = completion.tokens_in.unwrap_or(unknown.tokens_in);
                 let tokens_out = completion.tokens_out.unwrap_or(unknown.tokens_out);
                 self.settle(held, Some(Usage { requests: 1, tokens_in, tokens_out }), tally);
@@ -224,9 +232,15 @@ impl Line {
     }
 
     /// A status that is no success.
-    fn not_answered(&self, slot: Slot<'_>, answer: &Answer, form: Form) -> Once {
+    fn not_answered(&self, slot: Slot<'_>, answer: &Answer, form: Form, model: &str) -> Once {
         let (verdict, words) = verdict_of(answer, form);
-        let reason = shorten(&self.scrub(&format!("HTTP {} from {}: {words}", answer.status, self.host)));
+        let mut reason = shorten(&self.scrub(&format!("HTTP {} from {} for {model}: {words}", answer.status, self.host)));
+        if verdict == Verdict::Fatal {
+            reason += match answer.status {
+                402 | 429 => "; no credit or quota is left: see to it at the provider, then run again; what was answered is kept",
+                _ => "; check the key, the model and base_url",
+            };
+        }
         let most = Duration::from_secs_f64(self.patience.max_retry_after_seconds);
         let told = answer.retry_after.as_deref().and_then(|text| backoff::retry_after(text, SystemTime::now(), most));
         let told = told.or_else(|| gemini::retry_delay(&answer.body).and_then(|s| backoff::seconds_up_to(s, most)));

@@ -12,6 +12,8 @@ const JSON_DOUBTS: u32 = 3;
 /// A model, and what is asked of it.
 pub(super) struct Model {
     pub(super) dialect: Dialect,
+    /// Its name at the server.
+    pub(super) name: String,
     pub(super) max_output_tokens: u32,
     purpose: Purpose,
     json: Json,
@@ -33,7 +35,7 @@ impl Model {
     pub(super) fn new(settings: &QuestionSettings, purpose: Purpose) -> Result<Self, SettingsError> {
         let json = Json { off: AtomicBool::new(!settings.json), ..Json::default() };
         let dialect = Dialect::new(settings, purpose)?;
-        Ok(Self { dialect, max_output_tokens: settings.max_output_tokens, purpose, json })
+        Ok(Self { dialect, name: settings.model.clone(), max_output_tokens: settings.max_output_tokens, purpose, json })
     }
 
     pub(super) fn is_judge(&self) -> bool {

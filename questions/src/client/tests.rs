@@ -222,6 +222,17 @@ fn settings_that_cannot_work() {
     assert_eq!(problem(settings()), None);
 }
 
+/// Goal: no credit is told as that, not as a wrong key. Method: 402, and 429 for a quota that is spent.
+#[tokio::test(start_paused = true)]
+async fn no_credit_is_fatal() {
+    for (status, body) in [(402, "pay first"), (429, r#"{"error": {"code": "insufficient_quota"}}"#)] {
+        let b = bench(move |_, _| act(50, answer(status, body)));
+        let failed = b.ask("chunk").await.unwrap_err();
+        assert!(failed.kind == FailedKind::Fatal && failed.reason.contains("no credit or quota is left"), "{failed}");
+        assert!(!failed.reason.contains("check the key"), "{failed}");
+    }
+}
+
 /// Goal: a wrong key stops everything, also those that wait, and is not shown. Method: 401 that echoes the key to a hundred chunks.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_is_fatal() {
@@ -233,7 +244,7 @@ async fn a_wrong_key_is_fatal() {
         assert!(failed.reason.contains("provided: [key], or [key]") && failed.reason.contains("check the key"), "{failed}");
     }
     assert_eq!(b.requests(), 32);
-    assert!(b.asker.state().to_string().starts_with("stopped: HTTP 401 from server.test:8000: "));
+    assert!(b.asker.state().to_string().starts_with("stopped: HTTP 401 from server.test:8000 for "));
     assert!(!b.ask("later").await.unwrap_err().kind.is_dead_letter());
     assert_eq!(b.requests(), 32);
 }
