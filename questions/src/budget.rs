@@ -91,7 +91,7 @@ impl Budget {
         if let Some(max) = self.max_cost {
             if self.spent_cost.0 + most.0 > max.0 {
                 let (spent, max, most) = (self.spent_cost.dollars(), max.dollars(), most.dollars());
-                let what = format!("max_cost is reached: {spent:.6} of {max} dollars are spent");
+                let what = format!("max_cost is reached: {spent:.4} of {max} dollars are spent");
                 return Verdict::Spent(format!("{what}, and one more request may cost {most:.6}"));
             }
             let left = max.0.saturating_sub(self.spent_cost.0 + self.reserved_cost.0);

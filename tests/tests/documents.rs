@@ -73,6 +73,16 @@ fn documents_to_model_offline() {
     );
     let again = sandbox.run(["import", "again.toml"]).expect_done().stdout.join("\n");
     assert!(again.contains(&format!("{pairs} rows of 1 files")), "{again}");
+    // a store without an answer of a language model has none to give, and a check tells all that is wrong
+    let questions = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://127.0.0.1:9/v1\"\nanswers_from = \"file:./store\"";
+    write_spec_in(&sandbox, "other", questions, "");
+    let text = std::fs::read_to_string(sandbox.path("spec.toml")).expect("it was written");
+    sandbox.write("spec.toml", &text.replace("artel:toy", "./nomodel").replace("[data]\n", "[data]\npairs = \"nofile.jsonl\"\n"));
+    let checked = sandbox.run(["check", "spec.toml"]);
+    assert_ne!(checked.code, Some(0));
+    for said in ["no answer of a language model lies in", "there is no folder", "nofile.jsonl"] {
+        assert!(checked.stderr.contains(said), "{}", checked.stderr);
+    }
 }
 
 /// Goal: the right pairs and the right dead letters from a server that does everything wrong, and never more requests than allowed. Method: a script by

@@ -406,11 +406,7 @@ fn check_server(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
         check_names(reader, "prompt", prompt, &PROMPT_NAMES);
     }
     if questions.api_key_env.is_some() && questions.api_key_file.is_some() {
-        reader.problem(
-            "questions",
-            "api_key_file",
-            "stands beside api_key_env: the key comes from one of them; take the other out",
-        );
+        reader.warn("questions", "api_key_file", "has no effect beside api_key_env, which the key comes from");
     }
     if questions.api_key_env.as_deref().is_some_and(looks_like_a_key) {
         let what =

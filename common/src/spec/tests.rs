@@ -230,7 +230,6 @@ fn wrong_questions() {
         (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}} {{answer}}\""), "has no {question}: question"),
         (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}}\""), "has no {question} and no {answer}"),
         (format!("{server}answers_from = \"ftp://h/p\""), "questions.answers_from: ftp://h/p: not a store"),
-        (format!("{server}api_key_env = \"E\"\napi_key_file = \"f\""), "stands beside api_key_env"),
     ];
     for (lines, piece) in cases {
         let found = problems(&asking(&lines));
@@ -263,6 +262,8 @@ fn questions_without_effect() {
     let found = warnings(&format!("{server}judge_model = \"j\""));
     assert!(found.len() == 1 && found[0].contains("without judge_threshold"), "{found:#?}");
     assert_eq!(warnings(&format!("{server}judge_threshold = 3\njudge_model = \"j\"")), Vec::<String>::new());
+    let found = warnings(&format!("{server}api_key_env = \"E\"\napi_key_file = \"f\""));
+    assert!(found.len() == 1 && found[0].contains("has no effect beside api_key_env"), "{found:#?}");
     let found = warnings(&format!("{server}prompt = \"about {{text}} in {{language}}, {{}} {{count}}\""));
     assert!(found.len() == 1 && found[0].contains("has {language} in it, which stays as it is"), "{found:#?}");
     let names = "{question} {answer} {text} {score}";

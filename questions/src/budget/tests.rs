@@ -40,7 +40,7 @@ fn money() {
     assert_eq!(budget.reserve(5, most), Verdict::Granted(2));
     (0..2).for_each(|_| budget.settle(most, usage(2_000_000, 1_000_000)));
     let Verdict::Spent(reason) = budget.reserve(1, most) else { panic!("not spent") };
-    assert!(reason.starts_with("max_cost is reached: 10.0000 of 10.0000 dollars are spent"), "{reason}");
+    assert!(reason.starts_with("max_cost is reached: 10.0000 of 10 dollars are spent"), "{reason}");
     let mut resumed = Budget::new(None, Some(10.0), Some(PRICE)).unwrap();
     resumed.already(budget.spent());
     assert!(matches!(resumed.reserve(1, most), Verdict::Spent(_)));

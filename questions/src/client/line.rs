@@ -234,11 +234,12 @@ impl Line {
     /// A status that is no success.
     fn not_answered(&self, slot: Slot<'_>, answer: &Answer, form: Form, model: &str) -> Once {
         let (verdict, words) = verdict_of(answer, form);
-        let mut reason = shorten(&self.scrub(&format!("HTTP {} from {} for {model}: {words}", answer.status, self.host)));
+        let mut reason = shorten(&self.scrub(&format!("HTTP {} from {}: {words}", answer.status, self.host)));
         if verdict == Verdict::Fatal {
-            reason += match answer.status {
-                402 | 429 => "; no credit or quota is left: see to it at the provider, then run again; what was answered is kept",
-                _ => "; check the key, the model and base_url",
+            reason += &match answer.status {
+                402 | 429 => "; no credit or quota is left: see to it at the provider, then run again; what was answered is kept"
+                    .to_owned(),
+                _ => format!("; check the key, the model ({model}) and base_url"),
             };
         }
         let most = Duration::from_secs_f64(self.patience.max_retry_after_seconds);

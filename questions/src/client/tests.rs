@@ -241,10 +241,13 @@ async fn a_wrong_key_is_fatal() {
     for failed in b.ask_all(100).await {
         let failed = failed.unwrap_err();
         assert_eq!(failed.kind, FailedKind::Fatal);
-        assert!(failed.reason.contains("provided: [key], or [key]") && failed.reason.contains("check the key"), "{failed}");
+        assert!(
+            failed.reason.contains("provided: [key], or [key]") && failed.reason.contains("check the key, the model (m)"),
+            "{failed}"
+        );
     }
     assert_eq!(b.requests(), 32);
-    assert!(b.asker.state().to_string().starts_with("stopped: HTTP 401 from server.test:8000 for "));
+    assert!(b.asker.state().to_string().starts_with("stopped: HTTP 401 from server.test:8000: "));
     assert!(!b.ask("later").await.unwrap_err().kind.is_dead_letter());
     assert_eq!(b.requests(), 32);
 }
