@@ -74,7 +74,7 @@ fn documents_to_model_offline() {
     let again = sandbox.run(["import", "again.toml"]).expect_done().stdout.join("\n");
     assert!(again.contains(&format!("{pairs} rows of 1 files")), "{again}");
     // a store without an answer of a language model has none to give, and a check tells all that is wrong
-    let questions = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://127.0.0.1:9/v1\"\nanswers_from = \"file:./store\"";
+    let questions = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://127.0.0.1:9/v1\"\nanswers_from = \"store\"";
     write_spec_in(&sandbox, "other", questions, "");
     let text = std::fs::read_to_string(sandbox.path("spec.toml")).expect("it was written");
     sandbox.write("spec.toml", &text.replace("artel:toy", "./nomodel").replace("[data]\n", "[data]\npairs = \"nofile.jsonl\"\n"));
