@@ -133,6 +133,8 @@ fn a_budget_stops_cleanly() {
     assert_eq!(server.requests(), 30);
     let status = sandbox.run(["status", "store"]).expect_done().stdout.join("\n");
     assert!(status.contains("ask about chunks: ") || status.contains("read documents: "), "{status}");
+    let pairs = sandbox.run(["pairs", "store"]).expect_done().stdout.join("\n");
+    assert!(pairs.contains(" of 6 documents are read and ") && pairs.contains(" chunks asked about, in whole pieces"), "{pairs}");
     write_spec(&sandbox, &openai(&server, "max_requests = 200"), "", "count = 2\nthreads = 1");
     let outcome = run(&sandbox);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -144,7 +146,7 @@ fn a_budget_stops_cleanly() {
     );
 }
 
-/// Goal: a wrong key or model ends the run with code 13 and a message that names neither. Method: 401 to everything.
+/// Goal: a wrong key or model ends the run with code 13 and a message that shows no key. Method: 401 to everything.
 #[test]
 fn a_wrong_key() {
     let sandbox = Sandbox::new(PROGRAM);
@@ -154,6 +156,7 @@ fn a_wrong_key() {
     let outcome = run(&sandbox);
     assert_eq!(outcome.code, Some(13), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("401") && !outcome.stderr.contains(KEY), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("check the key, the model ("), "{}", outcome.stderr);
     assert!(server.requests() < 12, "{}", server.requests());
 }
 

@@ -63,6 +63,22 @@ pub struct PairsArgs {
     json: bool,
 }
 
+/// How much of the asking is done, where it is not all: what the journal has not does not exist yet.
+fn still_to_ask(making: &MakingState, ledger: &Ledger) -> Option<String> {
+    let chunks: u64 = making.read.iter().map(|read| read.num_chunks).sum();
+    let read: u64 = making.read.iter().map(|read| read.count).sum();
+    (read < making.documents || ledger.chunks < chunks).then(|| {
+        format!(
+            "{} of {} documents are read and {} of {} chunks asked about, in whole pieces; answers beyond them lie in the store and count when their \
+             piece is whole",
+            count(read),
+            count(making.documents),
+            count(ledger.chunks),
+            count(chunks)
+        )
+    })
+}
+
 async fn making(url: &str) -> Result<(Store, MakingState), Failure> {
     let store = Store::open(url)?;
     let state = super::status::journal(&store).await?;
@@ -215,7 +231,7 @@ fn judged(rows: Vec<PairRow>, taken_out: &TakenOut) -> Vec<Judged> {
 /// # Errors
 /// As [`documents`]; or no chunk is of that document.
 pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
-    let (rows, ledger, taken_out) = super::small_runtime()?.block_on(async {
+    let (rows, ledger, taken_out, left) = super::small_runtime()?.block_on(async {
         let (store, making) = making(&args.store).await?;
         let (mut rows, mut ledger): (Vec<PairRow>, _) = (Vec::new(), Ledger::default());
         let mut asked: Vec<_> = making.asked.iter().collect();
@@ -225,7 +241,8 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
             ledger.add(&piece.ledger);
         }
         let taken_out: Option<TakenOut> = store.get_json(layout::PAIRS_TAKEN_OUT).await?;
-        Ok::<_, Failure>((rows, ledger, taken_out))
+        let left = still_to_ask(&making, &ledger);
+        Ok::<_, Failure>((rows, ledger, taken_out, left))
     })?;
     let rows = judged(rows, taken_out.as_ref().unwrap_or(&TakenOut::new()));
     let rows = of_document(rows, &args.store, args.document.as_deref(), |judged| &judged.row.document)?;
@@ -252,7 +269,7 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
         count(ledger.tokens_in),
         count(ledger.tokens_out),
     ))?;
-    output::data(&taken_out.map_or("the cleaning is to come".to_owned(), |taken_out| cleaned(&taken_out)))
+    output::data(&left.or(taken_out.as_ref().map(cleaned)).unwrap_or_else(|| "the cleaning is to come".to_owned()))
 }
 
 fn show_pair(Judged { row, rule }: &Judged, json: bool) -> Result<(), Failure> {

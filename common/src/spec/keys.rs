@@ -52,7 +52,7 @@ pub const KEYS: &[Key] = &[
     key("questions", "price_in", "0.1"),
     key("questions", "price_out", "0.4"),
     key("questions", "judge_threshold", "4"),
-    key("questions", "judge_model", "\"gemini-1.5-pro\""),
+    key("questions", "judge_model", "\"my-large-model\""),
     key("questions", "judge_prompt", "\"Score from 1 to 5 how well {answer} answers {question} by {text}\""),
     key("questions", "answers_from", "\"file:./other-store\""),
     key("cleaning", "round_trip", "20"),

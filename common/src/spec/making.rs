@@ -259,12 +259,16 @@ pub(super) fn documents(reader: &mut Reader<'_, '_>) -> Option<DocumentsSection>
     if !reader.has(S, "sources") {
         reader.problem(S, "sources", "is missing; name files, folders, globs or bucket prefixes: sources = [\"docs/**/*.pdf\"]");
     }
+    let sources = reader.strings(S, "sources");
+    if sources.as_ref().is_some_and(Vec::is_empty) {
+        reader.problem(S, "sources", "names none; name files, folders, globs or bucket prefixes");
+    }
     let languages = reader.strings(S, "languages").unwrap_or_else(|| vec!["eng".to_owned()]);
     if languages.is_empty() {
         reader.problem(S, "languages", "names none; write languages = [\"eng\"], or leave it out");
     }
     Some(DocumentsSection {
-        sources: reader.strings(S, "sources").unwrap_or_default(),
+        sources: sources.unwrap_or_default(),
         strategy: reader.choice(S, "strategy", READ_STRATEGIES).unwrap_or(ReadStrategy::Auto),
         languages,
         max_pages: reader.integer(S, "max_pages", 1..=1_000_000).unwrap_or(2_000) as u32,
@@ -362,10 +366,15 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
     let Some(questions) = &spec.questions else { return };
     check_server(reader, questions);
     check_judge(reader, questions);
-    if let Some(url) = &questions.answers_from
-        && let Err(e) = absolute_url(url, Path::new("/"))
-    {
-        reader.problem("questions", "answers_from", e);
+    if let Some(url) = &questions.answers_from {
+        match absolute_url(url, Path::new("/")) {
+            Err(e) => reader.problem("questions", "answers_from", e),
+            Ok(url) if url.starts_with("http") => {
+                let what = format!("{url:?} is a server and no store of a run; name a folder, or s3://BUCKET/PREFIX");
+                reader.problem("questions", "answers_from", what);
+            }
+            Ok(_) => {}
+        }
     }
     if questions.provider == ProviderKind::Offline {
         for name in OF_SERVERS {

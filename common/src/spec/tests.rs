@@ -230,6 +230,7 @@ fn wrong_questions() {
         (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}} {{answer}}\""), "has no {question}: question"),
         (format!("{server}judge_threshold = 3\njudge_prompt = \"{{text}}\""), "has no {question} and no {answer}"),
         (format!("{server}answers_from = \"ftp://h/p\""), "questions.answers_from: ftp://h/p: not a store"),
+        (format!("{server}answers_from = \"http://h/p\""), "is a server and no store"),
     ];
     for (lines, piece) in cases {
         let found = problems(&asking(&lines));
@@ -238,6 +239,8 @@ fn wrong_questions() {
     let found =
         problems("[documents]\nsources = \"d\"\nlanguages = []\n[questions]\nprovider = \"offline\"\n[model]\nbase = \"b\"");
     assert!(found.len() == 1 && found[0].contains("languages: names none"), "{found:#?}");
+    let found = problems("[documents]\nsources = []\n[questions]\nprovider = \"offline\"\n[model]\nbase = \"b\"");
+    assert!(found.len() == 1 && found[0].contains("sources: names none"), "{found:#?}");
 }
 
 /// Goal: keys that do nothing are warned of. Method: offline with keys of a server, a judge's keys without a threshold.
