@@ -11,6 +11,7 @@ use artel_common::records::{ModelManifest, Pair, Stored};
 use artel_common::spec::{Positive, ProviderKind, RunSpec};
 use artel_common::store::Store;
 use artel_common::{Error, Result, layout};
+use artel_questions::prompt::DEFAULT_TEMPLATE;
 
 use crate::core::{Input, Prepared};
 use crate::dataset::{CleanSettings, Filtered, GeneratedPair, clean};
@@ -123,9 +124,7 @@ pub(crate) async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -
         )));
     }
     let questions = questions(spec, &rows, &ledger);
-    let judge_threshold = spec.questions.as_ref().and_then(|questions| questions.judge()).map(|(_, threshold)| threshold);
-    let questions_from_text = spec.questions.as_ref().is_some_and(|questions| questions.provider == ProviderKind::Offline);
-    let settings = CleanSettings { judge_threshold, questions_from_text, ..CleanSettings::default() };
+    let settings = clean_settings(spec);
     let generated = generated(rows);
     if generated.is_empty() {
         return Err(nothing(&documents, &questions));
@@ -140,6 +139,19 @@ pub(crate) async fn gather(spec: &RunSpec, store: &Store, state: &MakingState) -
         return Err(all_taken(&filtered));
     }
     Ok(Gathered { documents, questions: QuestionsReport { filtered, ..questions }, kept: cleaned.kept, taken_out })
+}
+
+/// The rules, for how the pairs were made.
+fn clean_settings(spec: &RunSpec) -> CleanSettings {
+    let Some(section) = &spec.questions else { return CleanSettings::default() };
+    let judge_threshold = section.judge().map(|(_, threshold)| threshold);
+    let questions_from_text = section.provider == ProviderKind::Offline;
+    let prompt = match &section.prompt {
+        _ if questions_from_text => String::new(),
+        Some(prompt) => prompt.clone(),
+        None => DEFAULT_TEMPLATE.to_owned(),
+    };
+    CleanSettings { judge_threshold, questions_from_text, prompt, ..CleanSettings::default() }
 }
 
 fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
@@ -253,4 +265,26 @@ fn csv(pairs: &[GeneratedPair]) -> Result<Vec<u8>> {
     })();
     written.map_err(|e| Error::Internal(format!("cannot write {}: {e}", layout::PAIRS_CSV)))?;
     writer.into_inner().map_err(|e| Error::Internal(format!("cannot write {}: {e}", layout::PAIRS_CSV)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the rules know how pairs were made: the prompt that a model may copy, the judge's threshold, or that questions are sentences of chunks. Method:
+    /// a spec of each kind.
+    #[test]
+    fn rules_follow_the_spec() {
+        let of = |lines: &str| {
+            let text = format!("[documents]\nsources = \"d\"\n[questions]\n{lines}\n[model]\nbase = \"b\"\n");
+            clean_settings(&RunSpec::parse(&text, "s.toml").unwrap().0)
+        };
+        let server = "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h/v1\"\n";
+        let asked = of(server);
+        assert_eq!((asked.prompt.as_str(), asked.judge_threshold, asked.questions_from_text), (DEFAULT_TEMPLATE, None, false));
+        let own = of(&format!("{server}prompt = \"Ask about {{text}}\"\njudge_threshold = 4"));
+        assert_eq!((own.prompt.as_str(), own.judge_threshold), ("Ask about {text}", Some(4)));
+        let offline = of("provider = \"offline\"");
+        assert_eq!((offline.prompt.as_str(), offline.questions_from_text), ("", true));
+    }
 }
