@@ -141,6 +141,18 @@ impl Journal {
         Ok(())
     }
 
+    /// Looks whether this process still owns the journal; nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] where another process has taken over, [`Error::Store`] where the store does not answer.
+    pub async fn check_owned(&self) -> Result<()> {
+        let key = layout::journal_entry(self.next);
+        match self.store.get_opt(&key).await? {
+            None => Ok(()),
+            Some(_) => Err(self.fenced(&key).await),
+        }
+    }
+
     async fn fenced(&self, key: &str) -> Error {
         let by = match self.store.get(key).await.and_then(|bytes| unseal::<Entry>(&self.store, key, &bytes)) {
             Ok(entry) => format!("term {} ({})", entry.term, entry.writer),

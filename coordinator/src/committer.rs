@@ -1,5 +1,7 @@
 //! What the core wants durable, made so: objects first, then the journal entry that names them, one commit after another.
 
+use std::time::Duration;
+
 use artel_common::checkpoint::CheckpointManifest;
 use artel_common::exit::Exit;
 use artel_common::journal::{CheckpointRecord, Exported, Journal, Record};
@@ -12,14 +14,26 @@ use crate::core::{Commit, Failure, Input};
 use crate::event_loop::Handle;
 use crate::prepare::put_report;
 
+/// Without a commit for so long the coordinator looks whether the run is still its own.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// Carries out commits until the queue is closed or one fails; each that is done is told to the core.
 pub(crate) async fn run(mut journal: Journal, store: Store, mut queue: mpsc::Receiver<Commit>, handle: Handle) {
     // a deletion may have been cut short; once more does no harm
     tokio::spawn(delete_checkpoints(store.clone(), journal.state().pruned.clone()));
-    while let Some(commit) = queue.recv().await {
-        let input = match carry_out(&mut journal, &store, commit).await {
-            Ok(record) => Input::Recorded(Box::new(record)),
-            Err(e) => Input::Failed(failure(&e)),
+    loop {
+        let input = match tokio::time::timeout(LOOK_EVERY, queue.recv()).await {
+            Ok(None) => return,
+            Ok(Some(commit)) => match carry_out(&mut journal, &store, commit).await {
+                Ok(record) => Input::Recorded(Box::new(record)),
+                Err(e) => Input::Failed(failure(&e)),
+            },
+            // one that was fenced must not have its workers ask, and pay, until it has something to record
+            Err(_) => match tokio::time::timeout(LOOK_EVERY, journal.check_owned()).await {
+                Ok(Err(e @ Error::Fenced(_))) => Input::Failed(failure(&e)),
+                // a store that does not answer is told of by what has to be recorded
+                _ => continue,
+            },
         };
         let failed = matches!(input, Input::Failed(_));
         if handle.tell(input).await.is_err() || failed {

@@ -1,9 +1,10 @@
 //! From documents to a trained model: every document accounted for (TASK-1), every answer paid for once (LLM-1), budgets kept, keys nowhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use artel_tests::documents::{KEY, folder_has, good, openai, paid_once, run_within, sentence, write_documents, write_spec};
 use artel_tests::llm::{LlmServer, Scripted};
+use artel_tests::process::Process;
 use artel_tests::{Outcome, Sandbox};
 use serde_json::Value;
 
@@ -165,6 +166,31 @@ fn a_wrong_key() {
 #[test]
 fn answers_are_paid_for_once() {
     paid_once(&Sandbox::new(PROGRAM), 600, 8, LIMIT);
+}
+
+/// Goal: a run that another one took over stops asking, and paying, at once, not when it has something to record. Method: a piece of chunks takes half a
+/// minute; a second run begins on the store; the first one ends, and nobody but the second asks.
+#[test]
+fn who_was_fenced_asks_no_more() {
+    let sandbox = Sandbox::new(PROGRAM);
+    write_documents(&sandbox, 7, 10);
+    let server = LlmServer::start(Duration::from_millis(500), |prompt, _| good(prompt));
+    write_spec(&sandbox, &openai(&server, "max_in_flight = 1"), "", "count = 1\nthreads = 1");
+    let start = || {
+        let mut command = sandbox.artel(["run", "spec.toml", "--json"]);
+        let process = Process::start(command.env("ARTEL_TEST_KEY", KEY));
+        process.wait_for_line(LIMIT, |line| line.contains("stage_started") && line.contains("\"ask\""));
+        process
+    };
+    let first = start();
+    let second = start();
+    let began = Instant::now();
+    let (status, _, stderr) = first.wait(LIMIT);
+    assert_eq!(status.code(), Some(11), "{stderr}");
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    let again: u64 = server.asked().values().map(|times| times - 1).sum();
+    assert!(again <= 8, "{again} requests were made twice");
+    second.signal(libc::SIGKILL);
 }
 
 /// Goal: the pace of the whole run is kept over its workers, and used. Method: 240 requests a minute over three workers, 60 chunks: the requests of any

@@ -54,7 +54,11 @@ fn fenced() {
     let store = open(folder.path());
     let mut first = take(&store, "first");
     wait(first.append(world(1))).expect("ours");
+    wait(first.check_owned()).expect("ours");
     let mut second = take(&store, "second");
+    let error = wait(first.check_owned()).expect_err("fenced");
+    assert!(error.kind() == crate::ErrorKind::Fenced && error.to_string().contains("second"), "{error}");
+    wait(second.check_owned()).expect("its own");
     let error = wait(first.append(world(2))).expect_err("fenced");
     assert_eq!(error.kind(), crate::ErrorKind::Fenced);
     assert!(error.to_string().contains("second") && error.to_string().contains("term 2"), "{error}");
