@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use artel_tests::documents::{KEY, folder_has, good, openai, paid_once, run_within, sentence, write_documents, write_spec};
 use artel_tests::llm::{LlmServer, Scripted};
-use artel_tests::process::Process;
-use artel_tests::{Outcome, Sandbox};
+use artel_tests::{Outcome, Process, Sandbox};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_artel-under-test");
