@@ -10,9 +10,17 @@ use tempfile::TempDir;
 const TOY: &str = "artel:toy";
 
 /// What makes the model, if the spec names it; the folder goes when it is dropped.
-pub fn make_model(loaded: &LoadedSpec) -> Option<MakeModel> {
+///
+/// # Errors
+/// The spec asks for widths or lengths that it does not have.
+pub fn make_model(loaded: &LoadedSpec) -> Result<Option<MakeModel>> {
+    if loaded.spec.model.base != TOY {
+        return Ok(None);
+    }
+    loaded.spec.check_dims(toy::HIDDEN_SIZE)?;
+    loaded.spec.check_length(toy::MAX_POSITIONS)?;
     let seed = loaded.spec.train.seed;
-    (loaded.spec.model.base == TOY).then(|| -> MakeModel { Box::new(move |texts| Box::pin(make(texts, seed))) })
+    Ok(Some(Box::new(move |texts| Box::pin(make(texts, seed)))))
 }
 
 async fn make(texts: Vec<String>, seed: u64) -> Result<TempDir> {

@@ -158,8 +158,7 @@ fn nothing(documents: &[DocumentReport], questions: &QuestionsReport) -> Error {
     let failed = documents.iter().find(|document| document.status == "failed").map(|document| document.message.clone());
     let why = questions.failures.first().map(|failure| failure.reason.clone()).or(failed).unwrap_or_default();
     let again = if questions.requests > 0 || questions.cache_hits > 0 {
-        "; in this store those chunks are not asked again: another one asks them, with another prompt or model, or with questions.answers_from = this \
-         store where the server was at fault"
+        "; another prompt or model asks them anew; as they are they are asked again in another store, with questions.answers_from = this one"
     } else {
         ""
     };
@@ -176,8 +175,8 @@ pub(crate) fn all_taken(filtered: &[FilteredBy]) -> Error {
     let example = example.map_or(String::new(), |[question, answer]| format!("; such as {question:?}, answered {answer:?}"));
     let total: u64 = filtered.iter().map(|by| by.count).sum();
     Error::Data(format!(
-        "{total} pairs were made, and the cleaning took all of them: {}{example}; look at them with `artel pairs STORE`, and mend the prompt, the model or, \
-         where rules of the spec took them (judge, round_trip), their limits: in another store with questions.answers_from nothing is paid again",
+        "{total} pairs were made, and the cleaning took all of them: {}{example}; look at them with `artel pairs STORE`, and mend \
+         what took them and run again: the limits (questions.judge_threshold, cleaning.round_trip), at no cost, or the prompt or the model, which asks anew",
         rules.join(", ")
     ))
 }

@@ -1,6 +1,7 @@
 //! The documents of a run: found, named, and put where every worker reaches them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use artel_common::digest::Digest;
@@ -27,8 +28,15 @@ struct Found {
 
 enum Where {
     File(PathBuf),
-    Object { store: String, key: String, bytes: u64 },
-    Outside(PathBuf),
+    Object {
+        store: String,
+        key: String,
+        bytes: u64,
+    },
+    /// A link, and where it leads.
+    Outside(PathBuf, PathBuf),
+    /// A folder, and why it cannot be looked into.
+    Unreadable(PathBuf, String),
 }
 
 /// Finds the documents that the spec names, puts local ones into the store, then the list of all of them.
@@ -65,7 +73,7 @@ pub async fn names(section: &DocumentsSection, folder: &Path) -> Result<Vec<(Str
     let size = |place: &Where| match place {
         Where::File(path) => std::fs::metadata(path).map_or(0, |about| about.len()),
         Where::Object { bytes, .. } => *bytes,
-        Where::Outside(_) => 0,
+        Where::Outside(..) | Where::Unreadable(..) => 0,
     };
     Ok(find(section, folder).await?.into_iter().map(|found| (found.name, size(&found.place))).collect())
 }
@@ -103,6 +111,12 @@ async fn find(section: &DocumentsSection, folder: &Path) -> Result<Vec<Found>> {
     }
     let mut names = BTreeSet::new();
     found.retain(|document| names.insert(document.name.clone()));
+    // the same file under two spellings of its folder is one document
+    let mut places = BTreeSet::new();
+    found.retain(|document| match &document.place {
+        Where::File(path) | Where::Outside(path, _) | Where::Unreadable(path, _) => places.insert(place_of(path)),
+        Where::Object { .. } => true,
+    });
     found.sort_by(|a, b| a.name.cmp(&b.name));
     if found.is_empty() {
         return Err(Error::Data("documents.sources names folders without a file; name what is to be read".into()));
@@ -116,12 +130,18 @@ async fn bring(document: Found, store: &Store, there: &BTreeSet<String>) -> Resu
     let refused = |reason: &str, message: String| Place::Refused { reason: reason.into(), message };
     let path = match place {
         Where::Object { store, key, bytes } => return Ok(Source { name, place: Place::Bucket { store, key }, bytes }),
-        Where::Outside(target) => {
+        Where::Outside(_, target) => {
             let message = format!(
                 "{name} is a link to {}, outside of what the spec names; name that itself, or leave the link out",
                 target.display()
             );
             return Ok(Source { name, place: refused("outside", message), bytes: 0 });
+        }
+        Where::Unreadable(_, why) => {
+            let message = format!(
+                "the folder {name} cannot be looked into: {why}; look at its rights, or leave it out of documents.sources"
+            );
+            return Ok(Source { name, place: refused("missing", message), bytes: 0 });
         }
         Where::File(path) => path,
     };
@@ -176,13 +196,12 @@ fn is_glob(text: &str) -> bool {
 
 fn find_local(path: &Path, spec_dir: &Path, found: &mut Vec<Found>) -> Result<()> {
     let whole = spec_dir.join(path);
-    let shown =
-        |file: &Path| if path.is_absolute() { file } else { file.strip_prefix(spec_dir).unwrap_or(file) }.display().to_string();
+    let shown = |file: &Path| name_of(if path.is_absolute() { file } else { file.strip_prefix(spec_dir).unwrap_or(file) });
     if whole.is_dir() {
         return walk(&whole, &canonical(&whole)?, &shown, found);
     }
     if whole.exists() {
-        found.push(Found { name: path.display().to_string(), place: Where::File(whole) });
+        found.push(Found { name: name_of(path), place: Where::File(whole) });
         return Ok(());
     }
     let Some(text) = path.to_str().filter(|text| is_glob(text)) else {
@@ -210,6 +229,27 @@ fn find_local(path: &Path, spec_dir: &Path, found: &mut Vec<Found>) -> Result<()
     Ok(())
 }
 
+/// A path as text; bytes that are no UTF-8 are shown as `\xE4`, so that two paths have two names.
+fn name_of(path: &Path) -> String {
+    let mut name = String::new();
+    for part in path.as_os_str().as_bytes().utf8_chunks() {
+        name.push_str(part.valid());
+        part.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02X}")));
+    }
+    name
+}
+
+/// Where a file lies, whatever way leads there; a link is a place of its own.
+fn place_of(path: &Path) -> PathBuf {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map_or_else(|| path.to_path_buf(), |(folder, name)| folder.join(name))
+}
+
+/// Whether a folder is the store of a run: what lies there was made, and is no document.
+fn is_store(folder: &Path) -> bool {
+    folder.join(layout::journal_entry(1)).is_file()
+}
+
 fn canonical(path: &Path) -> Result<PathBuf> {
     path.canonicalize().map_err(|e| Error::io(path, e))
 }
@@ -219,18 +259,28 @@ fn add(file: &Path, root: &Path, shown: &dyn Fn(&Path) -> String, found: &mut Ve
     let name = shown(file);
     let place = match file.canonicalize() {
         Ok(real) if real.starts_with(root) => Where::File(file.to_path_buf()),
-        Ok(real) => Where::Outside(real),
+        Ok(real) => Where::Outside(file.to_path_buf(), real),
         Err(_) => Where::File(file.to_path_buf()),
     };
     found.push(Found { name, place });
     Ok(())
 }
 
-/// All files below a folder but hidden ones; links to folders are not followed.
+/// All files below a folder but hidden ones and stores of runs; links to folders are not followed.
 fn walk(folder: &Path, root: &Path, shown: &dyn Fn(&Path) -> String, found: &mut Vec<Found>) -> Result<()> {
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))? {
+        if is_store(&folder) {
+            continue;
+        }
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) => {
+                found.push(Found { name: shown(&folder), place: Where::Unreadable(folder, e.to_string()) });
+                continue;
+            }
+        };
+        for entry in entries {
             let entry = entry.map_err(|e| Error::io(&folder, e))?;
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
@@ -244,7 +294,7 @@ fn walk(folder: &Path, root: &Path, shown: &dyn Fn(&Path) -> String, found: &mut
                     // what it leads to is found where it is
                     continue;
                 }
-                found.push(Found { name: shown(&path), place: Where::Outside(target) });
+                found.push(Found { name: shown(&path), place: Where::Outside(path, target) });
             } else {
                 add(&path, root, shown, found)?;
             }
@@ -310,9 +360,17 @@ mod tests {
         // a pipe that nobody writes to would be read for ever
         let made = std::process::Command::new("mkfifo").arg(docs.join("pipe.txt")).status().unwrap();
         assert!(made.success());
+        // names that differ in bytes that are no text are two documents; what a run made is none
+        for byte in [0xE4, 0xF6] {
+            std::fs::write(docs.join(std::ffi::OsStr::from_bytes(&[b'z', byte])), [byte]).unwrap();
+        }
+        std::fs::create_dir_all(docs.join("run/journal")).unwrap();
+        std::fs::write(docs.join("run").join(layout::journal_entry(1)), "{}").unwrap();
         let store = Store::open(&scratch.path().join("store").display().to_string()).unwrap();
         let (list, object) =
-            list(&section(&["docs", "docs/*.txt", "docs/a.txt"]), scratch.path(), &store, &|_, _| {}).await.unwrap();
+            list(&section(&["docs", "docs/*.txt", "docs/a.txt", "docs/../docs"]), scratch.path(), &store, &|_, _| {})
+                .await
+                .unwrap();
         let expected = [
             ("docs/a.txt", true),
             ("docs/b.md", true),
@@ -321,13 +379,15 @@ mod tests {
             ("docs/pipe.txt", false),
             ("docs/same.txt", true),
             ("docs/up", false),
+            ("docs/z\\xE4", true),
+            ("docs/z\\xF6", true),
         ];
         assert_eq!(names(&list), expected);
         let again: SourceList = store.get_json_verified(&object).await.unwrap();
         assert_eq!(again, list);
         let Place::Stored(stored) = &list.sources[0].place else { panic!("it is a file") };
         assert_eq!(store.get_verified(stored).await.unwrap(), "a.txt");
-        assert_eq!(cut(&list), [(0, 4), (4, 3)]);
+        assert_eq!(cut(&list), [(0, 4), (4, 4), (8, 1)]);
         let patterns = section(&["docs", "docs/*.txt", "docs/a.txt"]);
         assert_eq!(changes(&list, &patterns, scratch.path()).await, None);
         std::fs::write(docs.join("a.txt"), "longer").unwrap();

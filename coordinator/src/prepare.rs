@@ -135,6 +135,21 @@ async fn list_documents(
     Ok(documents::cut(&list))
 }
 
+/// Many chunks without a pair are most often a server's doing, and can be asked about again.
+fn many_failed(made: &MadeReport) -> Option<String> {
+    let chunks: u64 = made.documents.iter().map(|document| document.chunks).sum();
+    let questions = &made.questions;
+    let is_asked = questions.requests + questions.cache_hits > 0;
+    (is_asked && questions.failed_chunks * 10 >= chunks && questions.failed_chunks > 0).then(|| {
+        let first = questions.failures.first().map_or("", |failure| failure.reason.as_str());
+        format!(
+            "{} of {chunks} chunks came to no pair, the first by: {first}; `artel pairs STORE --failed` lists them, and a run in another store with \
+             questions.answers_from asks about them alone",
+            questions.failed_chunks
+        )
+    })
+}
+
 /// A judge that judged little has filtered little.
 fn not_judged(questions: &QuestionsReport) -> Option<String> {
     (questions.not_judged > 0 && questions.not_judged * 10 >= questions.pairs_made).then(|| {
@@ -288,6 +303,7 @@ impl Preparation {
         let hidden = check_model(spec, &model.record, store).await?;
         warnings.extend(split.warnings.iter().cloned());
         warnings.extend(split.made.as_ref().and_then(|made| not_judged(&made.questions)));
+        warnings.extend(split.made.as_ref().and_then(many_failed));
         let (plans, objects) = put_plans(spec, &split, store, term).await?;
         let dataset = dataset::commit(&split, store, term).await?;
         let run_digest = spec.identity(&dataset.record.train.digest, &model.record.digest)?;
@@ -354,7 +370,7 @@ async fn import_model(
     Ok(manifest)
 }
 
-/// What can be known of the model without its weights: its width, which the spec's dimensions must fit.
+/// What can be known of the model without its weights: its width, which the spec's dimensions must fit, and how long texts may be.
 async fn check_model(spec: &RunSpec, model: &ModelManifest, store: &Store) -> Result<usize> {
     let Some(config) = model.files.iter().find(|file| file.path == "config.json") else {
         return Err(Error::Model(format!("{} has no config.json: it is not a model folder", model.source)));
@@ -365,5 +381,8 @@ async fn check_model(spec: &RunSpec, model: &ModelManifest, store: &Store) -> Re
     let hidden = config.get("hidden_size").and_then(serde_json::Value::as_u64);
     let hidden = hidden.ok_or_else(|| Error::Model(format!("{}: config.json has no hidden_size", model.source)))?;
     spec.check_dims(hidden as usize)?;
+    if let Some(positions) = config.get("max_position_embeddings").and_then(serde_json::Value::as_u64) {
+        spec.check_length(positions as usize)?;
+    }
     Ok(hidden as usize)
 }

@@ -383,6 +383,14 @@ fn what_is_wrong_is_told_before_it_costs() {
         let outcome = run(&sandbox);
         assert!(outcome.code != Some(0) && outcome.stderr.contains(said), "{}", outcome.stderr);
     }
+    // what the model cannot do is known before the pairs are
+    write_spec(&sandbox, &openai(&server, ""), "", "count = 1\nthreads = 1");
+    let text = std::fs::read_to_string(sandbox.path("spec.toml")).expect("it was written");
+    sandbox.write("spec.toml", &text.replace("\"artel:toy\"", "\"artel:toy\"\nmax_seq_length = 4000"));
+    for outcome in [sandbox.run(["check", "spec.toml"]), run(&sandbox)] {
+        assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("model.max_seq_length: 4000 is more than the 128 positions"), "{}", outcome.stderr);
+    }
     assert_eq!(server.requests(), 0);
     write_spec(&sandbox, &openai(&server, ""), "", "count = 1\nthreads = 1");
     let imported = sandbox.run(["import", "spec.toml", "--store", "file:./untouched"]);

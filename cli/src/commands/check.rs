@@ -7,6 +7,7 @@ use artel_coordinator::dataset::{Split, plan_epoch, read_rows, split};
 use artel_coordinator::documents;
 use artel_coordinator::model_import::{check_base, local_model};
 use artel_trainer::model::folder::ModelFolder;
+use artel_trainer::model::toy;
 
 use super::import::left_out;
 use super::spec::SpecArgs;
@@ -142,13 +143,15 @@ fn plan_lines(spec: &RunSpec, split: &Split) -> Result<Vec<String>, Failure> {
 fn model_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
     let base = &loaded.spec.model.base;
     let Some(folder) = local_model(base, &loaded.folder) else {
-        if crate::toy::make_model(loaded).is_none() {
-            check_base(base, loaded.spec.model.revision.as_deref(), &loaded.folder)?;
+        if crate::toy::make_model(loaded)?.is_some() {
+            return Ok(vec![format!("model      {base}: made when the run begins, {} wide", toy::HIDDEN_SIZE)]);
         }
+        check_base(base, loaded.spec.model.revision.as_deref(), &loaded.folder)?;
         return Ok(vec![format!("model      {base}: looked at when the run begins")]);
     };
     let model = ModelFolder::open(&folder)?;
     loaded.spec.check_dims(model.config.hidden_size)?;
+    loaded.spec.check_length(model.config.max_position_embeddings)?;
     for warning in &model.warnings {
         output::talk(&format!("warning: {warning}"));
     }

@@ -62,7 +62,7 @@ fn last_event(failure: Failure, args: &Args, view: &mut View) -> Failure {
 
 async fn serve(loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
     let stop = stop_switch(args.supervised, LOSES_WORK)?;
-    let make_model = crate::toy::make_model(&loaded);
+    let make_model = crate::toy::make_model(&loaded)?;
     let options = CoordinatorOptions { spec: loaded, listen: args.listen, supervised: args.supervised, make_model };
     for message in options.spec.warnings.clone() {
         view.own_event(&Event::Warning { message })?;

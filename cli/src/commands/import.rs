@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// Prepares the run as its coordinator would, and shows it.
 async fn import(loaded: LoadedSpec, view: &mut View) -> Result<(DatasetManifest, Vec<String>, String), Failure> {
     let store = Store::open(&loaded.spec.run.store)?;
-    let make_model = crate::toy::make_model(&loaded);
+    let make_model = crate::toy::make_model(&loaded)?;
     let writer = format!("import-{}-{}", std::process::id(), clock::unix_seconds());
     let preparation = Preparation { spec: loaded.spec, folder: loaded.folder, make_model, store: store.clone(), writer };
     let (told, mut inputs) = mpsc::channel(PROGRESS_BOUND);

@@ -6,6 +6,7 @@ use artel_common::exit::Exit;
 use artel_common::layout;
 use artel_common::making::{ChunkRow, DocumentReport, Ledger, MakingState, PairRow, TakenOut, decode_chunks, decode_pairs};
 use artel_common::store::Store;
+use artel_coordinator::dataset::HAS_SECRET;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -83,8 +84,12 @@ async fn making(url: &str) -> Result<(Store, MakingState), Failure> {
     let store = Store::open(url)?;
     let state = super::status::journal(&store).await?;
     let making = state.making.ok_or_else(|| {
-        let message = format!("the run in {} was not made from documents: its spec has no [documents]", store.url());
-        Failure::new(Exit::Data, message)
+        let url = store.url();
+        let what = match state.prepared {
+            Some(_) => format!("the run in {url} was not made from documents: its spec has no [documents]"),
+            None => format!("the run in {url} has listed no documents yet; `artel status {url}` tells how far it is"),
+        };
+        Failure::new(Exit::Data, what)
     })?;
     Ok((store, making))
 }
@@ -176,7 +181,7 @@ pub fn chunks(args: ChunksArgs) -> Result<(), Failure> {
             let pages =
                 if row.first_page == 0 { String::new() } else { format!(", pages {} to {}", row.first_page, row.last_page) };
             let section = row.section.as_ref().map_or(String::new(), |section| format!(", under {section:?}"));
-            output::data(&format!("--- {}, chunk {}{pages}{section}", printable(&row.document), row.chunk))?;
+            output::data(&format!("--- {}, chunk {}{pages}{section}", shown_name(&row.document), row.chunk))?;
             output::data(&paragraphs(&row.text))?;
         }
     }
@@ -194,12 +199,18 @@ pub fn chunks(args: ChunksArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The rows of a document, or all.
+/// A name on one line.
+fn shown_name(name: &str) -> String {
+    printable(&name.replace('\n', "\\n"))
+}
+
+/// The rows of a document, or all; its name as it is, or as it is shown.
 fn of_document<T>(rows: Vec<T>, store: &str, name: Option<&str>, of: fn(&T) -> &str) -> Result<Vec<T>, Failure> {
     let Some(name) = name else { return Ok(rows) };
-    let rows: Vec<T> = rows.into_iter().filter(|row| of(row) == name).collect();
+    let rows: Vec<T> = rows.into_iter().filter(|row| of(row) == name || shown_name(of(row)) == name).collect();
     if rows.is_empty() {
-        let message = format!("no chunk is of {name}; `artel documents {store}` lists the documents by name");
+        let message =
+            format!("no chunk is of {name:?}; `artel documents {store}` lists the documents by name, and those that failed");
         return Err(Failure::new(Exit::Data, message));
     }
     Ok(rows)
@@ -240,7 +251,7 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
             rows.extend(decode_pairs(store.get_verified(&piece.pairs).await?)?);
             ledger.add(&piece.ledger);
         }
-        let taken_out: Option<TakenOut> = store.get_json(layout::PAIRS_TAKEN_OUT).await?;
+        let taken_out = taken_out(&store).await;
         let left = still_to_ask(&making, &ledger);
         Ok::<_, Failure>((rows, ledger, taken_out, left))
     })?;
@@ -269,19 +280,38 @@ pub fn pairs(args: PairsArgs) -> Result<(), Failure> {
         count(ledger.tokens_in),
         count(ledger.tokens_out),
     ))?;
-    output::data(&left.or(taken_out.as_ref().map(cleaned)).unwrap_or_else(|| "the cleaning is to come".to_owned()))
+    let unknown = "which pairs the cleaning takes out is not known yet";
+    output::data(&left.or(taken_out.as_ref().map(cleaned)).unwrap_or_else(|| unknown.to_owned()))
+}
+
+/// Which pairs the cleaning took out; none where that is not there, or of no use, which is said.
+async fn taken_out(store: &Store) -> Option<TakenOut> {
+    match store.get_json(layout::PAIRS_TAKEN_OUT).await {
+        Ok(taken_out) => taken_out,
+        Err(e) => {
+            output::talk(&format!("warning: rules are not shown: {e}; report.json has their counts"));
+            None
+        }
+    }
+}
+
+/// The texts of a pair as they may be shown: what seems to be a key stays in the store.
+fn texts<'a>(row: &'a PairRow, rule: Option<&str>) -> (Option<&'a str>, Option<&'a str>) {
+    let hidden = |text: &'a String| if rule == Some(HAS_SECRET) { "(not shown)" } else { text.as_str() };
+    (row.question.as_ref().map(hidden), row.answer.as_ref().map(hidden))
 }
 
 fn show_pair(Judged { row, rule }: &Judged, json: bool) -> Result<(), Failure> {
+    let (question, answer) = texts(row, rule.as_deref());
     if json {
         let line = json!({
-            "document": row.document, "chunk": row.chunk, "text": row.text, "question": row.question, "answer": row.answer,
+            "document": row.document, "chunk": row.chunk, "text": row.text, "question": question, "answer": answer,
             "failure": row.failure, "score": row.score, "taken_out": rule,
         });
         return output::data(&line.to_string());
     }
-    output::data(&format!("--- {}, chunk {}", printable(&row.document), row.chunk))?;
-    let (Some(question), Some(answer)) = (&row.question, &row.answer) else {
+    output::data(&format!("--- {}, chunk {}", shown_name(&row.document), row.chunk))?;
+    let (Some(question), Some(answer)) = (question, answer) else {
         return output::data(&format!("no pair: {}", printable(row.failure.as_deref().unwrap_or("unknown"))));
     };
     output::data(&format!("Question: {}\nAnswer: {}", paragraphs(question), paragraphs(answer)))?;

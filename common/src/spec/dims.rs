@@ -59,6 +59,20 @@ impl RunSpec {
         metric_name(self.eval_dims(hidden).first().copied(), written)
     }
 
+    /// Checks the length of texts against the model's positions.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] says how long they may be.
+    pub fn check_length(&self, positions: usize) -> Result<()> {
+        match self.model.max_seq_length {
+            Some(length) if length > positions => Err(Error::Spec(format!(
+                "model.max_seq_length: {length} is more than the {positions} positions of {}; take {positions} or less",
+                self.model.base
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks every width against the model's.
     ///
     /// # Errors

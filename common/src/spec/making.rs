@@ -377,6 +377,10 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
         }
     }
     if questions.provider == ProviderKind::Offline {
+        if spec.data.positive == Positive::Chunk {
+            let what = "\"chunk\": offline a question is a sentence of its chunk, which is found by these very words; the measures say little";
+            reader.warn("data", "positive", what);
+        }
         for name in OF_SERVERS {
             if reader.has("questions", name) {
                 reader.warn("questions", name, "has no effect offline: no language model is asked");
@@ -402,7 +406,7 @@ fn check_server(reader: &mut Reader<'_, '_>, questions: &QuestionsSection) {
     if let Some(url) = &questions.base_url
         && !(url.starts_with("http://") || url.starts_with("https://"))
     {
-        reader.problem("questions", "base_url", format_args!("{url:?} is no URL; write http://HOST:PORT/v1"));
+        reader.problem("questions", "base_url", format_args!("{url:?} is no http:// or https:// URL; write http://HOST:PORT/v1"));
     } else if questions.base_url.as_ref().is_some_and(|url| url.contains(['@', '?'])) {
         let what =
             "has a user, password or query in it: keys never stand in a spec; put it in a variable and name that in api_key_env";

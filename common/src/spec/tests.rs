@@ -483,6 +483,9 @@ fn identity() {
 #[test]
 fn dims_against_the_model() {
     let spec = ok(&train("matryoshka_dims = [768, 384]\n[evaluate]\ndims = [512, 64]"));
+    let long = ok(&format!("{LEAST}max_seq_length = 200"));
+    assert_eq!(long.check_length(200).map_err(|e| e.to_string()), Ok(()));
+    assert!(long.check_length(128).expect_err("200 > 128").to_string().contains("200 is more than the 128 positions of "));
     let error = spec.check_dims(384).expect_err("768 > 384").to_string();
     assert!(error.contains("train.matryoshka_dims: 768") && error.contains("evaluate.dims: 512"), "{error}");
     assert_eq!(spec.check_dims(768).map_err(|e| e.to_string()), Ok(()));

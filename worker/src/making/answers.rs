@@ -123,12 +123,15 @@ pub(super) struct Got {
     pub answer: Result<Answer, Failed>,
     /// It lay in a store already.
     pub is_hit: bool,
+    /// What it took was counted for an equal chunk already.
+    pub is_counted: bool,
 }
 
 impl Got {
     /// What it took.
     pub(super) fn usage(&self) -> Usage {
         match &self.answer {
+            Ok(_) if self.is_counted => Usage::default(),
             Ok(answer) => answer.usage(),
             Err(failed) => Usage { requests: failed.spent.requests, ..Usage::default() },
         }
@@ -146,7 +149,15 @@ impl Maker {
     ) -> TaskResult<Got> {
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default().clone();
         let _turn = turn.lock().await;
-        let hit = |answer| Got { answer: Ok(answer), is_hit: true };
+        let is_counted = || {
+            let hash = u64::from_str_radix(&id[..id.len().min(16)], 16).unwrap_or_default();
+            !self.counted.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+        };
+        let hit = |answer| Got { answer: Ok(answer), is_hit: true, is_counted: is_counted() };
+        let paid = |answer| {
+            is_counted();
+            Got { answer: Ok(answer), is_hit: false, is_counted: false }
+        };
         if let Some(answer) = Answer::find(&self.store, id).await? {
             return Ok(hit(answer));
         }
@@ -167,7 +178,7 @@ impl Maker {
             asked = ask => asked,
         };
         let failed = match asked {
-            Ok(answer) => return Ok(Got { answer: Ok(self.kept(answer, id).await?), is_hit: false }),
+            Ok(answer) => return Ok(paid(self.kept(answer, id).await?)),
             Err(failed) => failed,
         };
         match failed.kind {
@@ -175,8 +186,8 @@ impl Maker {
             FailedKind::Stopped => Err(TaskError { kind: FailureKind::Budget, message: failed.reason }),
             FailedKind::Fatal => Err(TaskError { kind: FailureKind::Provider, message: failed.reason }),
             _ => match Answer::failed(&failed) {
-                Some(answer) => Ok(Got { answer: Ok(self.kept(answer, id).await?), is_hit: false }),
-                None => Ok(Got { answer: Err(failed), is_hit: false }),
+                Some(answer) => Ok(paid(self.kept(answer, id).await?)),
+                None => Ok(Got { answer: Err(failed), is_hit: false, is_counted: false }),
             },
         }
     }

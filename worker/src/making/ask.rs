@@ -85,13 +85,20 @@ impl Maker {
         // the others are waited for whatever becomes of one: what is under way is paid for
         let asked: Vec<TaskResult<Asked>> = tokio::select! {
             asked = work.collect() => asked,
-            () = self.given_up() => return Err(left()),
+            () = self.given_up() => {
+                self.counted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                return Err(left());
+            }
         };
         if let Some(gate) = &writer.gate {
             gate.flush().await;
         }
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, turn| Arc::strong_count(turn) > 1);
         let (mut rows, mut ledger) = (Vec::new(), Ledger::default());
+        if asked.iter().any(Result::is_err) {
+            // what this piece counted is lost with it
+            self.counted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         for asked in asked {
             let asked = asked?;
             rows.extend(asked.rows);

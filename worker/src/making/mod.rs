@@ -9,7 +9,7 @@ mod tokens;
 
 pub use ask::check_questions;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub(crate) struct Maker {
     passages: tokio::sync::Mutex<Option<Arc<mine::Passages>>>,
     /// What is being asked, by request.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Requests, by the beginning of their ids, whose cost this worker counted: that of an answer which equal chunks share counts once.
+    counted: Mutex<HashSet<u64>>,
     /// Why an answer could not be kept, once one could not.
     broken: tokio::sync::watch::Sender<Option<String>>,
     /// Pieces whose end the coordinator does not know yet.
@@ -77,6 +79,7 @@ impl Maker {
             tokens: Default::default(),
             asker: Default::default(),
             turns: Default::default(),
+            counted: Default::default(),
             broken: Default::default(),
             holding: Default::default(),
         })
