@@ -167,6 +167,24 @@ fn answers_are_paid_for_once() {
     paid_once(&Sandbox::new(PROGRAM), 600, 8, LIMIT);
 }
 
+/// Goal: equal chunks are asked about once, and what that took counts once. Method: a document in two copies, one worker; the server's count, the report's.
+#[test]
+fn equal_chunks_count_once() {
+    let sandbox = Sandbox::new(PROGRAM);
+    write_documents(&sandbox, 3, 10);
+    std::fs::copy(sandbox.path("docs/000.txt"), sandbox.path("docs/copy.txt")).expect("a copy");
+    let server = LlmServer::start(Duration::from_millis(5), |prompt, _| good(prompt));
+    write_spec(&sandbox, &openai(&server, ""), "", "count = 1\nthreads = 1");
+    let outcome = run(&sandbox);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let report = sandbox.report("store");
+    let questions = &report["questions"];
+    assert_eq!((server.requests(), questions["requests"].as_u64()), (30, Some(30)), "{questions}");
+    // 100 tokens in an answer
+    assert_eq!((questions["tokens_in"].as_u64(), questions["cache_hits"].as_u64()), (Some(3_000), Some(10)), "{questions}");
+    assert_eq!((questions["pairs_made"].as_u64(), questions["pairs"].as_u64()), (Some(40), Some(30)), "{questions}");
+}
+
 /// Goal: a run that another one took over stops asking, and paying, at once, not when it has something to record. Method: a piece of chunks takes half a
 /// minute; a second run begins on the store; the first one ends, and nobody but the second asks.
 #[test]
@@ -386,7 +404,7 @@ fn what_is_wrong_is_told_before_it_costs() {
     // what the model cannot do is known before the pairs are
     write_spec(&sandbox, &openai(&server, ""), "", "count = 1\nthreads = 1");
     let text = std::fs::read_to_string(sandbox.path("spec.toml")).expect("it was written");
-    sandbox.write("spec.toml", &text.replace("\"artel:toy\"", "\"artel:toy\"\nmax_seq_length = 4000"));
+    sandbox.write("spec.toml", &text.replace("max_seq_length = 64", "max_seq_length = 4000"));
     for outcome in [sandbox.run(["check", "spec.toml"]), run(&sandbox)] {
         assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("model.max_seq_length: 4000 is more than the 128 positions"), "{}", outcome.stderr);

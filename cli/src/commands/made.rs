@@ -201,7 +201,7 @@ pub fn chunks(args: ChunksArgs) -> Result<(), Failure> {
 
 /// A name on one line.
 fn shown_name(name: &str) -> String {
-    printable(&name.replace('\n', "\\n"))
+    printable(&name.replace('\n', "\\n")).into_owned()
 }
 
 /// The rows of a document, or all; its name as it is, or as it is shown.
