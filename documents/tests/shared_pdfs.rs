@@ -21,6 +21,18 @@ const NOT_COMPARED: [(&str, &str); 6] = [
     ("pdf-with-ocr-text.pdf", "a scan with a layer of OCR, which the referee gives letter by letter"),
 ];
 
+/// Files with fewer than .97 of the referee's words, each with the cause.
+const BELOW: [(&str, &str); 2] = [
+    (
+        "GeoTopo-komprimiert.pdf",
+        "mathematics: the referee gives signs of symbol fonts by their codes, \"6=\" for ≠, \"A0\" for A′, \"4ABC\" for △ABC",
+    ),
+    (
+        "layout-parser-paper-with-table.pdf",
+        "a program in spaced letters, which the referee gives in pieces: \"Dete ctro n2Lay outM odel\"",
+    ),
+];
+
 fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("ARTEL_SHARED").map(|shared| PathBuf::from(shared).join("pdfs")).filter(|f| f.is_dir());
     if folder.is_none() {
@@ -34,7 +46,8 @@ fn fast(path: &Path) -> Result<Document, Reason> {
     read_with(&std::fs::read(path).expect("a file of the folder"), &options, Choice::Pure).map_err(|refused| refused.reason)
 }
 
-/// Goal: every real file ends, read or with the right reason, and those read have the words that `pdftotext` has: .97 of all, .90 of each.
+/// Goal: every real file ends, read or with the right reason, and those read have the words that `pdftotext` has: .97 of all, .90 of each, and less than .97
+/// for a named cause alone.
 /// Method: all files below the folder with the reader in Rust alone and without OCR.
 #[test]
 fn all_files_end_with_their_words() {
@@ -51,6 +64,11 @@ fn all_files_end_with_their_words() {
                 let (have, want) = found(&referee, &words_of(&document));
                 if !NOT_COMPARED.iter().any(|(file, _)| *file == name) {
                     assert!(have as f64 >= 0.9 * want as f64, "{name}: {have} of {want} words");
+                    let is_named = BELOW.iter().any(|(file, _)| *file == name);
+                    assert!(
+                        is_named || have as f64 >= 0.97 * want as f64,
+                        "{name}: {have} of {want} words, and no cause is named"
+                    );
                     (here, all) = (here + have, all + want);
                 }
             }
