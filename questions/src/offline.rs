@@ -15,6 +15,8 @@ pub const NAME: &str = "inverse cloze";
 const GOOD_WORDS: std::ops::RangeInclusive<usize> = 5..=40;
 /// Words of a sentence that makes a question at all.
 const LEAST_WORDS: usize = 3;
+/// Share of letters and spaces in a sentence that makes a question.
+const LEAST_LETTERS: f64 = 0.7;
 
 /// Up to `count` pairs of a chunk, a pure function of sentences, count and seed; in the order of the text. The chunk is parted into as many
 /// runs of sentences of about the same length, and in each one sentence asks for the others, so that no answer holds the sentence that
@@ -42,14 +44,19 @@ fn ranks(sentences: &[&str], seed: u64) -> Vec<Option<Rank>> {
         let words = sentence.split_whitespace().count();
         // one that stands in the rest as well would be found by its copy
         let copied = sentences.iter().enumerate().any(|(other, text)| other != i && text.contains(sentence));
-        let says = sentence.chars().any(char::is_alphabetic);
-        if words < LEAST_WORDS || copied || !says {
+        if words < LEAST_WORDS || copied || !is_prose(sentence) {
             return None;
         }
         let order = Sha256::new().chain_update(chunk).chain_update(seed.to_le_bytes()).chain_update((i as u64).to_le_bytes());
         Some((!GOOD_WORDS.contains(&words), i == 0, order.finalize().into(), i))
     };
     sentences.iter().enumerate().map(rank).collect()
+}
+
+/// Whether a sentence is made of words: rows of tables, programs, formulas and lists of numbers are none that a person asks.
+fn is_prose(sentence: &str) -> bool {
+    let letters = sentence.chars().filter(|c| c.is_alphabetic() || c.is_whitespace()).count();
+    sentence.matches('|').count() < 2 && letters as f64 >= LEAST_LETTERS * sentence.chars().count() as f64
 }
 
 /// At most `count` runs that part the sentences, of about the same number of characters, each of two sentences at least and with one that
@@ -133,6 +140,29 @@ mod tests {
         let end = ["One sentence of good length.", "Another sentence of good length.", "1 2 3.", "4 5 6."];
         assert_eq!(pairs(&end, 2, 1).len(), 1);
         assert!(pairs(&end, 2, 1)[0].answer.ends_with("1 2 3. 4 5 6."));
+    }
+
+    /// Goal: questions are words; what is none stays in the answers. Method: a row of a table, a program, numbers, and prose of several scripts.
+    #[test]
+    fn prose_alone_asks() {
+        for sentence in [
+            "| key | type | meaning |",
+            "[documents] sources = [\"docs/**/*.pdf\", \"s3://b/\"]",
+            "12 34 56 a 78 90 b 1.5",
+            "x² + y² = z² − 4ac/2b",
+        ] {
+            assert!(!is_prose(sentence), "{sentence}");
+            let found = pairs(&[sentence, "It was built on the northern cliff in 1820."], 2, 1);
+            assert!(found.len() == 1 && found[0].answer == sentence, "{found:?}");
+        }
+        for sentence in [
+            "In 2019 revenue rose by 12.5% to 4.2 million.",
+            "प्रकाशस्तंभ उत्तरी चट्टान पर बनाया गया था।",
+            "灯台は北の崖に建てられた。",
+            "Its (old) lamp, of 1820, is lit \"by hand\".",
+        ] {
+            assert!(is_prose(sentence), "{sentence}");
+        }
     }
 
     proptest! {
