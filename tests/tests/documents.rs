@@ -206,7 +206,8 @@ fn who_was_fenced_asks_no_more() {
     assert_eq!(status.code(), Some(11), "{stderr}");
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     let again: u64 = server.asked().values().map(|times| times - 1).sum();
-    assert!(again <= 8, "{again} requests were made twice");
+    // two a second
+    assert!(again <= 24, "{again} requests were made twice");
     second.signal(libc::SIGKILL);
 }
 
