@@ -149,13 +149,14 @@ impl Maker {
     ) -> TaskResult<Got> {
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default().clone();
         let _turn = turn.lock().await;
-        let is_counted = || {
+        // whether what it takes is counted here for the first time
+        let counts = || {
             let hash = u64::from_str_radix(&id[..id.len().min(16)], 16).unwrap_or_default();
-            !self.counted.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+            self.counted.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
         };
-        let hit = |answer| Got { answer: Ok(answer), is_hit: true, is_counted: is_counted() };
+        let hit = |answer| Got { answer: Ok(answer), is_hit: true, is_counted: !counts() };
         let paid = |answer| {
-            is_counted();
+            counts();
             Got { answer: Ok(answer), is_hit: false, is_counted: false }
         };
         if let Some(answer) = Answer::find(&self.store, id).await? {
