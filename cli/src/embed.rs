@@ -8,7 +8,7 @@ use artel_common::exit::Exit;
 use artel_trainer::collective::Solo;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
-use artel_trainer::gpu::{self, DeviceEncoder};
+use artel_trainer::gpu::{self, DeviceEncoder, Precision};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::model::folder::ModelFolder;
 use artel_trainer::model::tokenizer::{Prompt, Tokenizer};
@@ -88,7 +88,7 @@ impl Embedder {
         let params = state::tensor(folder.load_params()?)?;
         let device = match device {
             Device::Cpu => None,
-            Device::Cuda => Some(DeviceEncoder::new(gpu::open(0)?, encoder.clone(), &params)?),
+            Device::Cuda => Some(DeviceEncoder::new(gpu::open(0, Precision::Bf16)?, encoder.clone(), &params)?),
         };
         Ok(Self { folder, encoder, params, tokenizer, threads, workspaces: Workspaces::default(), device })
     }

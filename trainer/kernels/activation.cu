@@ -42,7 +42,7 @@ __device__ __forceinline__ Activated activated(float x, u32 kind) {
 
 // output = activation(input + bias); the two may be one
 template <u32 C>
-__device__ __forceinline__ void activate(bf16* output, const bf16* input, const float* bias, u32 kind, u32 n, u32 width) {
+__device__ __forceinline__ void activate(value* output, const value* input, const float* bias, u32 kind, u32 n, u32 width) {
     u32 column = C * (blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= width) return;
     float added[C];
@@ -60,7 +60,7 @@ __device__ __forceinline__ void activate(bf16* output, const bf16* input, const 
 // `input` becomes activation(input + bias), `d` goes from the value's gradient to that of the input, and partials[block y] receives its
 // sum over the block's tokens.
 template <u32 C>
-__device__ __forceinline__ void activate_backward(bf16* input, bf16* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {
+__device__ __forceinline__ void activate_backward(value* input, value* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {
     u32 column = C * (blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= width) return;
     float added[C], sums[C] = {};
@@ -84,10 +84,10 @@ __device__ __forceinline__ void activate_backward(bf16* input, bf16* d, float* p
 }
 
 #define COLUMNS(C)                                                                                                                     \
-    KERNEL activate_##C(bf16* output, const bf16* input, const float* bias, u32 kind, u32 n, u32 width) {                              \
+    KERNEL activate_##C(value* output, const value* input, const float* bias, u32 kind, u32 n, u32 width) {                              \
         activate<C>(output, input, bias, kind, n, width);                                                                              \
     }                                                                                                                                  \
-    KERNEL activate_backward_##C(bf16* input, bf16* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {               \
+    KERNEL activate_backward_##C(value* input, value* d, float* partials, const float* bias, u32 kind, u32 n, u32 width) {               \
         activate_backward<C>(input, d, partials, bias, kind, n, width);                                                                \
     }
 

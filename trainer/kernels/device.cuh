@@ -1,7 +1,7 @@
 // What every kernel file begins with: bf16, warps, counter-based dropout. It compiles for a GPU by nvcc, and for the host by a
 // C++ compiler after emulator.hpp, which gives the same names their meaning on a CPU.
 //
-// N tokens, S sequences, h the hidden width. Stored values are bf16, and all arithmetic is f32.
+// N tokens, S sequences, h the hidden width. Stored values are bf16, or f32 where WIDE_VALUES is defined, and all arithmetic is f32.
 #pragma once
 
 #ifdef __CUDACC__
@@ -54,6 +54,31 @@ __device__ __forceinline__ bf16 narrow(float x) {
     out.bits = u16(narrow2(x, 0.0f) & 0xffffu);
     return out;
 }
+
+// ---- stored values -------------------------------------------------------------------------------------------------------
+// What activations, their gradients and the products' weights are: `value`, and `value2` two neighbours.
+
+#ifdef WIDE_VALUES
+typedef float value;
+struct __align__(8) value2 {
+    float first, second;
+};
+
+__device__ __forceinline__ float wide(float x) { return x; }
+__device__ __forceinline__ float low(value2 pair) { return pair.first; }
+__device__ __forceinline__ float high(value2 pair) { return pair.second; }
+__device__ __forceinline__ value value_of(float x) { return x; }
+__device__ __forceinline__ value2 pair_of(float first, float second) {
+    value2 pair = {first, second};
+    return pair;
+}
+#else
+typedef bf16 value;
+typedef bf16x2 value2;
+
+__device__ __forceinline__ value value_of(float x) { return narrow(x); }
+__device__ __forceinline__ value2 pair_of(float first, float second) { return narrow2(first, second); }
+#endif
 
 // ---- warps ---------------------------------------------------------------------------------------------------------------
 
@@ -165,7 +190,7 @@ __device__ __forceinline__ float keep_one(u64 element, SampleKey key, Dropout dr
 }
 
 // ---- columns -------------------------------------------------------------------------------------------------------------
-// A thread has C neighbours of a row: eight, which are 16 bytes, where the width allows it, else two.
+// A thread has C neighbours of a row: eight, which are 16 bytes of bf16, where the width allows it, else two.
 
 template <u32 C>
 struct Columns {
@@ -173,11 +198,11 @@ struct Columns {
 };
 
 struct __align__(16) Eight {
-    bf16x2 pair[4];
+    value2 pair[4];
 };
 
 template <u32 C>
-__device__ __forceinline__ Columns<C> load_columns(const bf16* from) {
+__device__ __forceinline__ Columns<C> load_columns(const value* from) {
     Columns<C> out;
     if constexpr (C == 8u) {
         Eight eight = *reinterpret_cast<const Eight*>(from);
@@ -187,7 +212,7 @@ __device__ __forceinline__ Columns<C> load_columns(const bf16* from) {
             out.x[2u * i + 1u] = high(eight.pair[i]);
         }
     } else {
-        bf16x2 pair = *reinterpret_cast<const bf16x2*>(from);
+        value2 pair = *reinterpret_cast<const value2*>(from);
         out.x[0] = low(pair);
         out.x[1] = high(pair);
     }
@@ -195,14 +220,14 @@ __device__ __forceinline__ Columns<C> load_columns(const bf16* from) {
 }
 
 template <u32 C>
-__device__ __forceinline__ void store_columns(bf16* to, const Columns<C>& columns) {
+__device__ __forceinline__ void store_columns(value* to, const Columns<C>& columns) {
     if constexpr (C == 8u) {
         Eight eight;
 #pragma unroll
-        for (u32 i = 0; i < 4u; i++) eight.pair[i] = narrow2(columns.x[2u * i], columns.x[2u * i + 1u]);
+        for (u32 i = 0; i < 4u; i++) eight.pair[i] = pair_of(columns.x[2u * i], columns.x[2u * i + 1u]);
         *reinterpret_cast<Eight*>(to) = eight;
     } else {
-        *reinterpret_cast<bf16x2*>(to) = narrow2(columns.x[0], columns.x[1]);
+        *reinterpret_cast<value2*>(to) = pair_of(columns.x[0], columns.x[1]);
     }
 }
 
@@ -221,12 +246,12 @@ struct Row {
 };
 
 template <u32 W>
-__device__ __forceinline__ Row<W> load_row(const bf16* from, u32 h, u32 lane) {
+__device__ __forceinline__ Row<W> load_row(const value* from, u32 h, u32 lane) {
     Row<W> row;
 #pragma unroll
     for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
-        bf16x2 pair = feature < h ? *reinterpret_cast<const bf16x2*>(from + feature) : 0u;
+        value2 pair = feature < h ? *reinterpret_cast<const value2*>(from + feature) : pair_of(0.0f, 0.0f);
         row.x[2 * p] = low(pair);
         row.x[2 * p + 1] = high(pair);
     }
@@ -234,11 +259,11 @@ __device__ __forceinline__ Row<W> load_row(const bf16* from, u32 h, u32 lane) {
 }
 
 template <u32 W>
-__device__ __forceinline__ void store_row(bf16* to, const Row<W>& row, u32 h, u32 lane) {
+__device__ __forceinline__ void store_row(value* to, const Row<W>& row, u32 h, u32 lane) {
 #pragma unroll
     for (u32 p = 0; p < Row<W>::PAIRS; p++) {
         u32 feature = feature_of(p, lane);
-        if (feature < h) *reinterpret_cast<bf16x2*>(to + feature) = narrow2(row.x[2 * p], row.x[2 * p + 1]);
+        if (feature < h) *reinterpret_cast<value2*>(to + feature) = pair_of(row.x[2 * p], row.x[2 * p + 1]);
     }
 }
 
@@ -265,7 +290,7 @@ template <u32 W>
 __device__ __forceinline__ void round_row(Row<W>& row) {
 #pragma unroll
     for (u32 p = 0; p < Row<W>::PAIRS; p++) {
-        bf16x2 pair = narrow2(row.x[2 * p], row.x[2 * p + 1]);
+        value2 pair = pair_of(row.x[2 * p], row.x[2 * p + 1]);
         row.x[2 * p] = low(pair);
         row.x[2 * p + 1] = high(pair);
     }

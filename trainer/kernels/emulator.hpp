@@ -2,7 +2,7 @@
 // atomics and tensor core instructions. Threads of a block are fibers of one thread, and take turns at barriers and at what a warp does
 // together. What would hang or be undefined on a GPU (a barrier or a warp's operation that not all reach) ends with an error.
 //
-// To be included before a kernel file; EMULATED(name) after it gives the kernel to `emulate`.
+// To be included before a kernel file; EMULATED(kernel, name) after it gives the kernel to `emulate` under a name.
 #pragma once
 
 #include <cmath>
@@ -158,7 +158,7 @@ struct Kernel<kernel> {
 
 }  // namespace simt
 
-#define EMULATED(name) static simt::Entry entry_of_##name(#name, simt::Kernel<&name>::body);
+#define EMULATED(kernel, name) static simt::Entry entry_of_##kernel(name, simt::Kernel<&kernel>::body);
 
 // ---- what CUDA gives a kernel --------------------------------------------------------------------------------------------
 
@@ -185,6 +185,8 @@ inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t((uint64_t(a) 
 inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t shift) {
     return uint32_t((uint64_t(high) << 32 | low) >> (shift % 32u));
 }
+using std::exp2f;
+using std::log2f;
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float atomicAdd(float* to, float x) {
     float before = *to;

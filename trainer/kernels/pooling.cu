@@ -27,7 +27,7 @@ __device__ __forceinline__ float block_sum(float x, float* shared) {
 }
 
 // The first row with the greatest value of a feature.
-__device__ __forceinline__ u32 greatest(const bf16* hidden, u32 begin, u32 end, u32 h, u32 feature) {
+__device__ __forceinline__ u32 greatest(const value* hidden, u32 begin, u32 end, u32 h, u32 feature) {
     u32 best = begin;
     for (u32 row = begin + 1u; row < end; row++) {
         if (wide(hidden[u64(row) * h + feature]) > wide(hidden[u64(best) * h + feature])) best = row;
@@ -36,7 +36,7 @@ __device__ __forceinline__ u32 greatest(const bf16* hidden, u32 begin, u32 end, 
 }
 
 // pooled = pool(hidden), embeddings = normalise(pooled)
-KERNEL pool(float* pooled, float* embeddings, const bf16* hidden, Counted counted, u32 mode, u32 normalized, u32 h) {
+KERNEL pool(float* pooled, float* embeddings, const value* hidden, Counted counted, u32 mode, u32 normalized, u32 h) {
     DYNAMIC_SHARED(float, shared);
     u32 sequence = blockIdx.x, begin = counted.begins[sequence], end = counted.cu_seqlens[sequence + 1];
     float squares = 0.0f;
@@ -63,7 +63,7 @@ KERNEL pool(float* pooled, float* embeddings, const bf16* hidden, Counted counte
 // d_hidden, every row of the sequence, from the embeddings' gradient; only the maximum reads `hidden`, which may be where `d_hidden` is:
 // a block writes a feature's rows after it has read them.
 KERNEL pool_backward(
-    bf16* d_hidden, const bf16* hidden, const float* pooled, const float* d_embeddings, Counted counted, u32 mode, u32 normalized, u32 h) {
+    value* d_hidden, const value* hidden, const float* pooled, const float* d_embeddings, Counted counted, u32 mode, u32 normalized, u32 h) {
     DYNAMIC_SHARED(float, shared);
     u32 sequence = blockIdx.x, start = counted.cu_seqlens[sequence], end = counted.cu_seqlens[sequence + 1];
     u32 begin = counted.begins[sequence];
@@ -95,7 +95,7 @@ KERNEL pool_backward(
             last = first + 1u;
         }
         for (u32 row = start; row < end; row++) {
-            d_hidden[u64(row) * h + feature] = narrow(row >= first && row < last ? grad : 0.0f);
+            d_hidden[u64(row) * h + feature] = value_of(row >= first && row < last ? grad : 0.0f);
         }
     }
 }

@@ -112,7 +112,7 @@ __device__ __forceinline__ Row<W> embedded(Tables tables, Places places, u32 tok
 
 // output = dropout(LayerNorm(word + type + position))
 template <u32 W>
-__device__ __forceinline__ void embed_rows(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) {
+__device__ __forceinline__ void embed_rows(value* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) {
     u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (token >= n) return;
     Row<W> row = embedded<W>(tables, places, token, h, lane);
@@ -124,7 +124,7 @@ __device__ __forceinline__ void embed_rows(bf16* output, Tables tables, Places p
 // `d` goes from the output's gradient to that of the sum of the three rows; partials is [2, blocks, h].
 template <u32 W>
 __device__ __forceinline__ void embed_backward_rows(
-    bf16* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
+    value* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
     DYNAMIC_SHARED(float, shared);
     u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
     Row<W> gamma_sums = {}, beta_sums = {};
@@ -145,7 +145,7 @@ struct Run {
 };
 
 // table_grad[run.row] += the sum of d over the tokens order[run.begin .. run.end]
-KERNEL scatter_rows(float* table_grad, const bf16* d, const u32* order, const Run* runs, u32 h) {
+KERNEL scatter_rows(float* table_grad, const value* d, const u32* order, const Run* runs, u32 h) {
     Run run = runs[blockIdx.x];
     for (u32 feature = threadIdx.x; feature < h; feature += blockDim.x) {
         float sum = 0.0f;
@@ -158,7 +158,7 @@ KERNEL scatter_rows(float* table_grad, const bf16* d, const u32* order, const Ru
 
 // output = LayerNorm(input)
 template <u32 W>
-__device__ __forceinline__ void normalize_rows(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) {
+__device__ __forceinline__ void normalize_rows(value* output, const value* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) {
     u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (token >= n) return;
     Row<W> row = load_row<W>(input + u64(token) * h, h, lane);
@@ -169,7 +169,7 @@ __device__ __forceinline__ void normalize_rows(bf16* output, const bf16* input, 
 // sums = residual + dropout(sums + bias), output = LayerNorm(sums)
 template <u32 W>
 __device__ __forceinline__ void residual_normalize_rows(
-    bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout,
+    value* sums, value* output, const value* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout,
     u32 n, u32 h, float eps) {
     u32 lane = threadIdx.x % WARP, token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (token >= n) return;
@@ -190,7 +190,7 @@ __device__ __forceinline__ void residual_normalize_rows(
 // gamma, beta, bias.
 template <u32 W>
 __device__ __forceinline__ void residual_normalize_backward_rows(
-    bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
+    value* d, value* projected, float* partials, const value* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) {
     DYNAMIC_SHARED(float, shared);
     u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
     Row<W> gamma_sums = {}, beta_sums = {}, bias_sums = {};
@@ -211,7 +211,7 @@ __device__ __forceinline__ void residual_normalize_backward_rows(
 // ---- sums over tokens ----------------------------------------------------------------------------------------------------
 
 // partials[block y] = the sum over the block's tokens of columns of x, [n, width], eight columns a thread
-KERNEL column_sums(float* partials, const bf16* x, u32 n, u32 width) {
+KERNEL column_sums(float* partials, const value* x, u32 n, u32 width) {
     u32 column = 8u * (blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= width) return;
     float sums[8] = {};
@@ -246,19 +246,19 @@ KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width, u
 // H is the width: h, or where the kernel is for one width alone that number, so that nothing is asked of each feature. As many blocks are to fit at once.
 #define ROW_THREADS 128
 #define WIDTH(W, H, FORWARD_BLOCKS, BACKWARD_BLOCKS) \
-    KERNEL embed_##W(bf16* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
+    KERNEL embed_##W(value* output, Tables tables, Places places, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
         embed_rows<W>(output, tables, places, gamma, beta, dropout, n, H, eps); \
     } \
-    KERNEL embed_backward_##W(bf16* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
+    KERNEL embed_backward_##W(value* d, float* partials, Tables tables, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
         embed_backward_rows<W>(d, partials, tables, places, gamma, dropout, n, H, eps); \
     } \
-    KERNEL normalize_##W(bf16* output, const bf16* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) { \
+    KERNEL normalize_##W(value* output, const value* input, const float* gamma, const float* beta, u32 n, u32 h, float eps) { \
         normalize_rows<W>(output, input, gamma, beta, n, H, eps); \
     } \
-    KERNEL_OF(ROW_THREADS, FORWARD_BLOCKS) residual_normalize_##W(bf16* sums, bf16* output, const bf16* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
+    KERNEL_OF(ROW_THREADS, FORWARD_BLOCKS) residual_normalize_##W(value* sums, value* output, const value* residual, Places places, const float* bias, const float* gamma, const float* beta, Dropout dropout, u32 n, u32 h, float eps) { \
         residual_normalize_rows<W>(sums, output, residual, places, bias, gamma, beta, dropout, n, H, eps); \
     } \
-    KERNEL_OF(ROW_THREADS, BACKWARD_BLOCKS) residual_normalize_backward_##W(bf16* d, bf16* projected, float* partials, const bf16* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
+    KERNEL_OF(ROW_THREADS, BACKWARD_BLOCKS) residual_normalize_backward_##W(value* d, value* projected, float* partials, const value* sums, Places places, const float* gamma, Dropout dropout, u32 n, u32 h, float eps) { \
         residual_normalize_backward_rows<W>(d, projected, partials, sums, places, gamma, dropout, n, H, eps); \
     }
 

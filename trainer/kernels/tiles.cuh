@@ -3,21 +3,10 @@
 // A fragment is spread as the instruction wants it: thread `lane` = 4 g + t has rows g and g + 8 and the columns 2 t and 2 t + 1 of every
 // eight.
 #pragma once
-#include "device.cuh"
-
-#define TILE 64u
-#define BLOCK 128u
+#include "attention.cuh"
 
 struct Fragment {
     u32 x[4];
-};
-
-// Where rows of one head lie: `stride` elements from one token to the next. The bias is added where they are loaded as left operands (null is none); tiles are without
-// it, and what is computed of them takes it into account.
-struct Rows {
-    const bf16* from;
-    const float* bias;
-    u32 stride;
 };
 
 __device__ __forceinline__ bf16x2 load_pair(Rows rows, u32 row, u32 num_rows, u32 feature) {

@@ -1,4 +1,4 @@
-// The parameters: their bf16 copy, the gradient's norm, the optimizer.
+// The parameters: the copy that products read, the gradient's norm, the optimizer.
 #include "device.cuh"
 
 struct __align__(16) Four {
@@ -27,11 +27,21 @@ struct Copied {
 };
 
 // to[range.to + i] = from[range.from + i], a range for each block y
-KERNEL narrow_ranges(bf16* to, const float* from, const Copied* ranges) {
+KERNEL copy_weights(value* to, const float* from, const Copied* ranges) {
     Copied range = ranges[blockIdx.y];
     for (u32 i = 2u * (blockIdx.x * blockDim.x + threadIdx.x); i < range.len; i += 2u * gridDim.x * blockDim.x) {
-        *reinterpret_cast<bf16x2*>(to + range.to + i) = narrow2(from[range.from + i], from[range.from + i + 1u]);
+        *reinterpret_cast<value2*>(to + range.to + i) = pair_of(from[range.from + i], from[range.from + i + 1u]);
     }
+}
+
+// to[i] = from[i] in bf16
+KERNEL narrow_vector(bf16* to, const float* from, u32 len) {
+    for (u64 i = u64(blockIdx.x) * blockDim.x + threadIdx.x; i < len; i += u64(gridDim.x) * blockDim.x) to[i] = narrow(from[i]);
+}
+
+// to[i] = from[i] in f32
+KERNEL widen_vector(float* to, const bf16* from, u32 len) {
+    for (u64 i = u64(blockIdx.x) * blockDim.x + threadIdx.x; i < len; i += u64(gridDim.x) * blockDim.x) to[i] = wide(from[i]);
 }
 
 // partials[block] = the sum of squares of the block's elements
@@ -92,10 +102,10 @@ __device__ __forceinline__ u32 entry_of(const Entry* entries, u32 num_entries, u
     return first;
 }
 
-// AdamW (torch.optim.AdamW), one pass, which brings the bf16 copy up to date too. Where loss or norm is not finite nothing is touched: the host then gives the step
+// AdamW (torch.optim.AdamW), one pass, which brings the copy up to date too. Where loss or norm is not finite nothing is touched: the host then gives the step
 // up. Entries begin at even places, so that pairs are of one.
 KERNEL adamw(
-    float* params, float* exp_avg, float* exp_avg_sq, bf16* copy, const float* grad, const float* outcome, const float* loss, const Entry* entries,
+    float* params, float* exp_avg, float* exp_avg_sq, value* copy, const float* grad, const float* outcome, const float* loss, const Entry* entries,
     u32 num_entries, Update update, u32 len) {
     if (!isfinite(outcome[0]) || !isfinite(*loss)) return;
     float grad_scale = outcome[1];
@@ -113,7 +123,7 @@ KERNEL adamw(
             param.x[j] -= update.step_size * (m.x[j] / (sqrtf(v.x[j]) / update.root_bc2 + update.eps));
             u32 to = entries[place].to_copy;
             if (j % 2u == 1u && to != NO_COPY) {
-                *reinterpret_cast<bf16x2*>(copy + (u32(i) + j - 1u + to)) = narrow2(param.x[j - 1u], param.x[j]);
+                *reinterpret_cast<value2*>(copy + (u32(i) + j - 1u + to)) = pair_of(param.x[j - 1u], param.x[j]);
             }
         }
         store_four(exp_avg, m, i, len);

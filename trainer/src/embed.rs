@@ -6,7 +6,7 @@ use crate::collective::Solo;
 use crate::encode::{Encoding, TokenTexts};
 use crate::encoder::{Encoder, Workspaces};
 use crate::error::Result;
-use crate::gpu::{self, DeviceEncoder};
+use crate::gpu::{self, DeviceEncoder, Precision};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelFolder, Prompt, Tokenizer};
 use crate::parallel::map_ordered;
@@ -26,8 +26,8 @@ pub struct EmbedSettings {
     pub passage_prompt: Option<String>,
     /// Tokens that go through the encoder together on the CPU.
     pub micro_batch_tokens: usize,
-    /// The GPU that computes, if it is not the CPU.
-    pub gpu: Option<usize>,
+    /// The GPU that computes, and in what precision, if it is not the CPU.
+    pub gpu: Option<(usize, Precision)>,
 }
 
 /// A model ready to embed.
@@ -55,7 +55,7 @@ impl PairEmbedder {
         let params = state::tensor(folder.load_params()?)?;
         let device = match settings.gpu {
             None => None,
-            Some(number) => Some(DeviceEncoder::new(gpu::open(number)?, encoder.clone(), &params)?),
+            Some((number, precision)) => Some(DeviceEncoder::new(gpu::open(number, precision)?, encoder.clone(), &params)?),
         };
         let (workspaces, micro_batch_tokens) = (Workspaces::default(), settings.micro_batch_tokens);
         Ok(Self { encoder, params, tokenizer, query, passage, workspaces, device, micro_batch_tokens })

@@ -23,7 +23,7 @@ use crate::gpu::{DeviceSettings, DeviceTrainer, Gpu, Next, Others, Peers};
 use crate::gradient::{Gradient, GradientShape};
 use crate::interrupt::Interrupt;
 use crate::loss::{BatchLoss, LossMemory, LossSpec};
-use crate::nccl::Seat;
+use crate::nccl::{Element, Seat};
 use crate::optim::AdamW;
 use crate::pool::FloatPool;
 use crate::state::{TrainState, into_values, tensor};
@@ -136,30 +136,30 @@ impl Trainer {
         })
     }
 
-    /// Lets a GPU compute, from the state as it is; where there are other ranks, with theirs, which it has joined.
+    /// Lets a GPU compute, from the state as it is; where there are other ranks, with theirs, which it has joined, and with which gradients are exchanged as these elements.
     ///
     /// # Errors
     /// The model does not run on it, it has too little memory, or ranks and peers do not agree.
-    pub fn on_gpu(mut self, gpu: Arc<Gpu>, peers: Option<Box<dyn Peers>>) -> Result<Self> {
+    pub fn on_gpu(mut self, gpu: Arc<Gpu>, peers: Option<Box<dyn Peers>>, exchanged: Element) -> Result<Self> {
         let seat = Seat { rank: self.collective.rank(), world_size: self.collective.world_size() };
         let joined = peers.as_ref().map_or(Seat { rank: 0, world_size: 1 }, |peers| peers.seat());
         if joined != seat {
             return Err(Error::Internal(format!("{seat:?} has a GPU with {joined:?}")));
         }
-        let micro_batch_tokens = DeviceTrainer::tokens_that_fit(&gpu, &self.encoder)?;
+        let tokens_at_once = DeviceTrainer::tokens_that_fit(&gpu, &self.encoder)?;
         let StepSettings { loss, max_grad_norm, adamw, seed, dropout, .. } = self.settings.clone();
-        let settings = DeviceSettings { loss, max_grad_norm, adamw, seed, dropout, micro_batch_tokens };
+        let settings = DeviceSettings { loss, max_grad_norm, adamw, seed, dropout, tokens_at_once, exchanged };
         let device = DeviceTrainer::new(gpu, self.encoder.clone(), settings, &self.state)?;
         self.device = Some(match peers {
             None => device,
-            Some(peers) => device.with_peers(peers),
+            Some(peers) => device.with_peers(peers)?,
         });
         Ok(self)
     }
 
-    /// With at most so many tokens on the GPU at once, where one computes: what a world before this one found to fit.
-    pub fn with_micro_batch_tokens(mut self, tokens: usize) -> Self {
-        self.device = self.device.map(|device| device.with_micro_batch_tokens(tokens));
+    /// With the activations of at most so many tokens on the GPU at once, where one computes.
+    pub fn with_tokens_at_once(mut self, tokens: usize) -> Self {
+        self.device = self.device.map(|device| device.with_tokens_at_once(tokens));
         self
     }
 

@@ -10,7 +10,7 @@ use artel_common::exit::Exit;
 use artel_common::plan::EpochPlan;
 use artel_common::records::{Evaluation, TokensManifest};
 use artel_common::schedule::Schedule;
-use artel_common::spec::{DeviceKind, LossKind, RunSpec};
+use artel_common::spec::{CommunicationType, DeviceKind, LossKind, Precision, RunSpec};
 use artel_common::{ErrorKind, memory};
 use artel_proto::convert;
 use artel_proto::v1::{self, FailureKind, report_request::Report};
@@ -18,9 +18,10 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
-use artel_trainer::gpu::{self, DeviceTrainer, EncodeOnDevice as _};
+use artel_trainer::gpu::{self, EncodeOnDevice as _};
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
+use artel_trainer::nccl::Element;
 use artel_trainer::optim::AdamW;
 use artel_trainer::state::TrainState;
 use artel_trainer::step::{ActivationBudget, MemoryPlan, StepSettings, Trainer};
@@ -78,14 +79,19 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let dims = spec.eval_dims(folder.config.hidden_size);
     let mut trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
     if spec.workers.device == DeviceKind::Cuda {
-        let gpu = Arc::new(gpu::open(session.compute.gpu)?);
+        let precision = precision(spec.train.precision);
+        let gpu = Arc::new(gpu::open(session.compute.gpu, precision)?);
         let peers = gpu::join(&gpu, &**trainer.collective(), Arc::new(end_process))?;
         if peers.is_some() {
             THREADS_LEFT.store(true, Ordering::SeqCst);
         }
-        let limit =
-            spec.workers.memory_limit.map_or(usize::MAX, |limit| DeviceTrainer::tokens_in(limit as usize, trainer.encoder()));
-        trainer = trainer.on_gpu(gpu, peers)?.with_micro_batch_tokens(limit);
+        let limit = spec.workers.memory_limit;
+        let limit = limit.map_or(usize::MAX, |limit| gpu::tokens_in(limit as usize, trainer.encoder(), precision));
+        let exchanged = match spec.workers.communication_data_type {
+            CommunicationType::F32 => Element::F32,
+            CommunicationType::Bf16 => Element::Bf16,
+        };
+        trainer = trainer.on_gpu(gpu, peers, exchanged)?.with_tokens_at_once(limit);
     }
     let plan = plan(&trainer, threads, activations);
     let rank = task.rank as usize;
@@ -101,6 +107,15 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
         World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims, seat, evaluations, history },
         v1::Joined { plan, warnings, losses },
     ))
+}
+
+/// What a GPU computes with where the spec says this.
+pub(crate) fn precision(written: Precision) -> gpu::Precision {
+    match written {
+        Precision::Bf16 => gpu::Precision::Bf16,
+        Precision::Tf32 => gpu::Precision::Tf32,
+        Precision::F32 => gpu::Precision::F32,
+    }
 }
 
 /// Whether a library has begun threads that may still live.
@@ -130,7 +145,8 @@ fn plan(trainer: &Trainer, threads: usize, activations: usize) -> String {
     match trainer.device() {
         Some(device) => {
             let tokens = device.micro_batch_tokens();
-            format!("{}, bf16, up to {tokens} tokens at once", device.gpu().backend().describe())
+            let gpu = device.gpu();
+            format!("{}, {}, activations of up to {tokens} tokens kept at once", gpu.backend().describe(), gpu.precision().name())
         }
         None => format!(
             "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",

@@ -70,7 +70,7 @@ struct Row {
     pairs_per_second: f64,
     efficiency: f64,
     memory_bytes: f64,
-    embedded: u32,
+    embedded: f64,
     epoch_seconds: Option<f64>,
     epoch_cost: Option<f64>,
 }
@@ -155,7 +155,7 @@ fn lines(plan: &Plan, kind: GpuKind) -> Vec<String> {
             count(row.pairs_per_second as u64),
             100.0 * row.efficiency,
             bytes(row.memory_bytes as u64),
-            if row.embedded == 1 { "once" } else { "twice" },
+            format!("{:.2}x", row.embedded),
             known(row.epoch_seconds),
             known(row.epoch_cost)
         )

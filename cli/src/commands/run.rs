@@ -50,7 +50,7 @@ fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> 
     let gpus = if on_gpus { gpu::count() } else { 0 };
     if on_gpus && gpus == 0 {
         // said before anything is in the store: what is there would be of a run on GPUs
-        gpu::open(0)?;
+        gpu::open(0, gpu::Precision::default())?;
     }
     if loaded.spec.workers.every_gpu && args.workers.is_none() && gpus > 1 {
         loaded.spec.override_workers(gpus)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use artel_common::exit::Exit;
-use artel_trainer::gpu::{self, check};
+use artel_trainer::gpu::{self, Precision, check};
 use artel_trainer::nccl;
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ impl GpuCheck {
         let library = nccl::Library::load();
         let nccl = library.as_ref().map(|library| library.version()).map_err(ToString::to_string);
         let of = |device, checks, error, exit| Self { device, nccl, checks, error, exit };
-        let gpu = match gpu::open(0) {
+        let gpu = match gpu::open(0, Precision::Bf16) {
             Ok(gpu) => Arc::new(gpu),
             Err(error) => {
                 let Failure { message, exit } = error.into();
@@ -50,6 +50,12 @@ impl GpuCheck {
             }
         };
         let mut checks: Vec<Check> = check::checks(&gpu).map(said).collect();
+        for precision in [Precision::Tf32, Precision::F32] {
+            match gpu::open(0, precision) {
+                Ok(gpu) => checks.extend(check::checks(&Arc::new(gpu)).map(said)),
+                Err(error) => return of(Some(gpu.backend().describe()), checks, Some(error.to_string()), Exit::Internal),
+            }
+        }
         if let Ok(library) = library {
             let all: Vec<usize> = (0..gpu::count()).collect();
             checks.push(said(check::check_exchanges(&library, &all)));

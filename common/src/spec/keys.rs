@@ -110,6 +110,7 @@ pub const KEYS: &[Key] = &[
     key("evaluate", "metric_for_best_model", "\"dim_128_cosine_ndcg@10\""),
     key("evaluate", "dims", "[384, 128]"),
     key("workers", "count", "2"),
+    key("workers", "communication_data_type", "\"f32\""),
     key("workers", "device", "\"cpu\""),
     key("workers", "threads", "1"),
     key("workers", "memory_limit", "\"2GB\""),
@@ -134,7 +135,7 @@ pub fn instead_of(name: &str) -> Option<&'static str> {
             "evaluation cuts its texts by tokens, as training does, and its result does not depend on it: leave it out"
         }
         "bf16" | "fp16" | "tf32" | "bf16_full_eval" | "fp16_full_eval" | "half_precision_backend" => {
-            "the number format goes with the device: f32 on the CPU, bf16 with device = \"cuda\" in [workers]; leave it out"
+            "the number format goes with the device: f32 on the CPU, bf16 with device = \"cuda\" in [workers], where precision = \"tf32\" or \"f32\" in [train] is another; leave it out"
         }
         "batch_sampler" => {
             "no text ever occurs twice in a global batch (what no_duplicates does, over all workers): leave it out"

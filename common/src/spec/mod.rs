@@ -155,6 +155,8 @@ pub enum Strategy {
 pub enum Precision {
     /// 32-bit floats.
     F32,
+    /// 32-bit floats of which matrix products take 10 bits of mantissa: a GPU's.
+    Tf32,
     /// 16-bit floats with f32's range, summed in f32: a GPU's.
     Bf16,
 }
@@ -254,6 +256,17 @@ impl RunSpec {
     }
 }
 
+/// What gradients are rounded to on their way between GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommunicationType {
+    /// Not rounded.
+    #[default]
+    F32,
+    /// Half the bytes.
+    Bf16,
+}
+
 /// `[workers]`: who computes; changes no weights, but that a GPU's precision is another one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkersSection {
@@ -270,4 +283,7 @@ pub struct WorkersSection {
     pub memory_limit: Option<u64>,
     /// Bind and reach other addresses than loopback without TLS (a private network).
     pub allow_insecure: bool,
+    /// What gradients are on their way between GPUs.
+    #[serde(default)]
+    pub communication_data_type: CommunicationType,
 }

@@ -2,8 +2,8 @@
 
 use super::reader::Reader;
 use super::{
-    Columns, DataSection, DeviceKind, EvaluateSection, LossKind, MOST_WORKERS, ModelSection, Precision, RunSection, RunSpec,
-    SchedulerKind, Strategy, TrainSection, WorkersSection, cleaning, dims, making,
+    Columns, CommunicationType, DataSection, DeviceKind, EvaluateSection, LossKind, MOST_WORKERS, ModelSection, Precision,
+    RunSection, RunSpec, SchedulerKind, Strategy, TrainSection, WorkersSection, cleaning, dims, making,
 };
 
 const SCHEDULERS: &[(&str, SchedulerKind)] = &[
@@ -14,8 +14,11 @@ const SCHEDULERS: &[(&str, SchedulerKind)] = &[
 ];
 const STRATEGIES: &[(&str, Strategy)] =
     &[("no", Strategy::No), ("steps", Strategy::Steps), ("epoch", Strategy::Epoch), ("epochs", Strategy::Epoch)];
+const COMMUNICATION: &[(&str, CommunicationType)] =
+    &[("f32", CommunicationType::F32), ("bf16", CommunicationType::Bf16), ("fp32", CommunicationType::F32)];
 const PRECISIONS: &[(&str, Precision)] = &[
     ("f32", Precision::F32),
+    ("tf32", Precision::Tf32),
     ("bf16", Precision::Bf16),
     ("fp32", Precision::F32),
     ("float32", Precision::F32),
@@ -203,25 +206,20 @@ fn precision(reader: &mut Reader<'_, '_>) -> Precision {
     let written = reader.peek("train", "precision").unwrap_or_default().to_lowercase();
     let device = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
     let of_device = if device == "cuda" { Precision::Bf16 } else { Precision::F32 };
-    if ["fp16", "f16", "float16", "half", "tf32"].contains(&written.as_str()) {
-        let why = format!("\"{written}\": the CPU trains in f32, a GPU in bf16; leave precision out");
+    if ["fp16", "f16", "float16", "half"].contains(&written.as_str()) {
+        let why = format!("\"{written}\": the CPU trains in f32, a GPU in bf16, tf32 or f32; leave precision out");
         reader.problem("train", "precision", why);
         return of_device;
     }
     let precision = reader.choice("train", "precision", PRECISIONS).unwrap_or(of_device);
-    match (precision, of_device) {
-        (Precision::Bf16, Precision::F32) => reader.problem(
-            "train",
-            "precision",
-            format!("\"{written}\" is a format of GPUs; the CPU trains in f32, exactly; leave it out, or write device = \"cuda\" in [workers]"),
-        ),
-        (Precision::F32, Precision::Bf16) => {
-            let why = format!("\"{written}\": a GPU trains in bf16, with f32 for what sums; leave precision out");
-            reader.problem("train", "precision", why);
-        }
-        _ => {}
+    if of_device == Precision::F32 && precision != of_device {
+        let why = format!(
+            "\"{written}\" is a format of GPUs; the CPU trains in f32, exactly; leave it out, or write device = \"cuda\" in [workers]"
+        );
+        reader.problem("train", "precision", why);
+        return of_device;
     }
-    of_device
+    precision
 }
 
 fn evaluate(reader: &mut Reader<'_, '_>, train: &TrainSection) -> EvaluateSection {
@@ -273,5 +271,16 @@ fn workers(reader: &mut Reader<'_, '_>) -> WorkersSection {
         threads: reader.integer("workers", "threads", 1..=1024).map(|n| n as usize),
         memory_limit: reader.bytes("workers", "memory_limit", LEAST_MEMORY),
         allow_insecure: reader.boolean("workers", "allow_insecure").unwrap_or(false),
+        communication_data_type: communication(reader, device.unwrap_or(DeviceKind::Cpu)),
     }
+}
+
+fn communication(reader: &mut Reader<'_, '_>, device: DeviceKind) -> CommunicationType {
+    const KEY: &str = "communication_data_type";
+    let found = reader.choice("workers", KEY, COMMUNICATION).unwrap_or_default();
+    if found == CommunicationType::Bf16 && device == DeviceKind::Cpu {
+        let why = "\"bf16\": workers on CPUs sum gradients exactly; leave it out, or write device = \"cuda\"";
+        reader.problem("workers", KEY, why);
+    }
+    found
 }

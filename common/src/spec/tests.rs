@@ -54,6 +54,7 @@ save_strategy = "epoch"
 metric_for_best_model = "eval_dim_128_cosine_ndcg@10"
 [workers]
 count = 2
+communication_data_type = "f32"
 device = "cpu"
 memory_limit = "2GB"
 "#;
@@ -146,8 +147,9 @@ fn wrong_values() {
         ("[workers]\ncount = 9", "gradient_leaves = 9"),
         ("[workers]\ndevice = \"auto\"", "write device = \"cuda\" for an NVIDIA GPU"),
         ("[workers]\ndevice = \"cuda:1\"", "name the GPU in CUDA_VISIBLE_DEVICES"),
-        ("precision = \"f32\"\n[workers]\ndevice = \"cuda\"", "a GPU trains in bf16"),
-        ("precision = \"fp16\"", "a GPU in bf16"),
+        ("[workers]\ncommunication_data_type = \"bf16\"", "sum gradients exactly"),
+        ("precision = \"fp16\"", "a GPU in bf16, tf32 or f32"),
+        ("precision = \"tf32\"", "a format of GPUs"),
         ("[workers]\nmemory_limit = \"2 apples\"", "\"2GB\""),
         ("[workers]\nmemory_limit = 2", "at least 1 MB"),
     ];
@@ -160,7 +162,8 @@ fn wrong_values() {
     }
 }
 
-/// Goal: a GPU trains in bf16 whether that is written or not, and a run's identity tells it from one on the CPU. Method: three specs.
+/// Goal: a GPU trains in bf16 whether that is written or not, and in tf32 or f32 where that is; a run's identity tells precisions apart, and not how gradients go between GPUs.
+/// Method: a spec each.
 #[test]
 fn devices() {
     let on_gpu = ok(&format!("{LEAST}[workers]\ndevice = \"cuda\"\n"));
@@ -173,6 +176,13 @@ fn devices() {
     assert_eq!((on_cpu.workers.device, on_cpu.train.precision), (DeviceKind::Cpu, Precision::F32));
     let digest = |spec: &RunSpec| spec.identity(&Digest::of(b"data"), &Digest::of(b"model")).expect("it was loaded");
     assert_ne!(digest(&on_gpu), digest(&on_cpu));
+    for (name, precision) in [("tf32", Precision::Tf32), ("f32", Precision::F32)] {
+        let other = ok(&format!("{LEAST}[train]\nprecision = \"{name}\"\n[workers]\ndevice = \"cuda\"\n"));
+        assert_eq!(other.train.precision, precision);
+        assert_ne!(digest(&other), digest(&on_gpu));
+    }
+    let halved = ok(&format!("{LEAST}[workers]\ndevice = \"cuda\"\ncommunication_data_type = \"bf16\"\n"));
+    assert_eq!((halved.workers.communication_data_type, digest(&halved)), (CommunicationType::Bf16, digest(&on_gpu)));
 }
 
 /// Goal: `[data]` contradictions are told. Method: one spec each.

@@ -1,8 +1,8 @@
 //! How fast a GPU trains: BERT of BGE-base's or MiniLM's shape with random weights, on texts of given lengths, as the peer's script of the same figures.
 //!
 //! ```text
-//! gpu_speed train --lengths FILE [--shape base|minilm] [--batch N] [--steps N] [--warmup N] [--max-len N] [--tokens N] [--peak FLOPS] [--profile]
-//! gpu_speed encode --lengths FILE [--shape base|minilm] [--texts N] [--max-len N]
+//! gpu_speed train --lengths FILE [--shape base|minilm] [--batch N] [--steps N] [--warmup N] [--max-len N] [--tokens N] [--peak FLOPS] [--precision bf16|tf32|f32] [--profile]
+//! gpu_speed encode --lengths FILE [--shape base|minilm] [--texts N] [--max-len N] [--precision bf16|tf32|f32]
 //! gpu_speed loss [--rows N] [--width N]
 //! gpu_speed optimizer [--shape base|minilm]
 //! ```
@@ -17,12 +17,15 @@ use std::time::Instant;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
 use artel_trainer::gpu::profile::{Profile, Times};
-use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, EncodeOnDevice as _, Gpu, Next, Optimizer, Others};
+use artel_trainer::gpu::{
+    self, DeviceLoss, DeviceSettings, DeviceTrainer, EncodeOnDevice as _, Gpu, Next, Optimizer, Others, Precision,
+};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::config::BertConfig;
 use artel_trainer::model::layout::ParamLayout;
 use artel_trainer::model::pooling::{Pooling, PoolingMode};
+use artel_trainer::nccl::Element;
 use artel_trainer::optim::AdamW;
 use artel_trainer::state::TrainState;
 use artel_trainer::tokens::TokenTable;
@@ -57,6 +60,12 @@ impl Settings {
 
     fn count(&self, name: &str, default: usize) -> Result<usize> {
         Ok(self.number(name, default as f64)? as usize)
+    }
+
+    fn precision(&self) -> Result<Precision> {
+        let Some(name) = self.values.get("precision") else { return Ok(Precision::Bf16) };
+        let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+        found.ok_or_else(|| Error::input(format!("--precision {name:?}: write bf16, tf32 or f32")))
     }
 
     fn encoder(&self) -> Result<Encoder> {
@@ -100,9 +109,9 @@ fn table(pairs: &[[usize; 2]]) -> TokenTable {
     table
 }
 
-fn open(profiled: bool) -> Result<(Arc<Gpu>, Option<Times>)> {
-    let gpu = gpu::open(0)?;
-    if !profiled {
+fn open(settings: &Settings) -> Result<(Arc<Gpu>, Option<Times>)> {
+    let gpu = gpu::open(0, settings.precision()?)?;
+    if !settings.values.contains_key("profile") {
         return Ok((Arc::new(gpu), None));
     }
     let (profile, times) = Profile::of(gpu.into_backend());
@@ -119,7 +128,8 @@ fn trainer(settings: &Settings, gpu: &Arc<Gpu>, encoder: Encoder) -> Result<Devi
         adamw: AdamW::default(),
         seed: 1,
         dropout: (0.1, 0.1),
-        micro_batch_tokens: settings.count("tokens", fitting)?,
+        tokens_at_once: settings.count("tokens", fitting)?,
+        exchanged: Element::F32,
     };
     let state = TrainState::new(params(&encoder))?;
     DeviceTrainer::new(gpu.clone(), Arc::new(encoder), device, &state)
@@ -136,7 +146,7 @@ fn flops(encoder: &Encoder, lens: impl Iterator<Item = usize>) -> f64 {
 }
 
 fn train(settings: &Settings) -> Result<Value> {
-    let (gpu, times) = open(settings.values.contains_key("profile"))?;
+    let (gpu, times) = open(settings)?;
     let encoder = settings.encoder()?;
     let (pairs, batch) = (settings.lengths()?, settings.count("batch", 64)?);
     let (warmup, steps) = (settings.count("warmup", 8)?, settings.count("steps", 30)?);
@@ -171,13 +181,13 @@ fn train(settings: &Settings) -> Result<Value> {
     Ok(
         json!({"what": "train", "shape": settings.values.get("shape"), "batch": batch, "pairs_per_s": (batch * steps) as f64 / total,
         "real_tokens_per_s": tokens as f64 / total, "step_ms_median": 1e3 * took[steps / 2],
-        "model_flops_utilisation": work / total / peak, "micro_batch_tokens": trainer.micro_batch_tokens(), "last_loss": loss,
+        "model_flops_utilisation": work / total / peak, "tokens_at_once": trainer.micro_batch_tokens(), "precision": gpu.precision().name(), "last_loss": loss,
         "device": gpu.backend().describe(), "profile": profile}),
     )
 }
 
 fn encode(settings: &Settings) -> Result<Value> {
-    let (gpu, _) = open(false)?;
+    let (gpu, _) = open(settings)?;
     let (pairs, num_texts) = (settings.lengths()?, settings.count("texts", 2000)?);
     let table = table(&pairs);
     let trainer = trainer(settings, &gpu, settings.encoder()?)?;
@@ -206,7 +216,7 @@ fn encode(settings: &Settings) -> Result<Value> {
 }
 
 fn loss(settings: &Settings) -> Result<Value> {
-    let (gpu, _) = open(false)?;
+    let (gpu, _) = open(settings)?;
     let (rows, width) = (settings.count("rows", 65_536)?, settings.count("width", 768)?);
     let before = gpu.backend().free_bytes()?;
     let random = || Tensor::rand(-1f32, 1f32, (rows, width), gpu.device());
@@ -232,7 +242,7 @@ fn loss(settings: &Settings) -> Result<Value> {
 }
 
 fn optimizer(settings: &Settings) -> Result<Value> {
-    let (gpu, _) = open(false)?;
+    let (gpu, _) = open(settings)?;
     let encoder = settings.encoder()?;
     let mut optimizer = Optimizer::new(&gpu, encoder.layout(), &TrainState::new(params(&encoder))?)?;
     optimizer.begin_update(&gpu, &AdamW::default(), 1e-5, 1.0, 1.0)?;

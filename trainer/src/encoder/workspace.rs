@@ -56,7 +56,7 @@ impl Deref for Buffer {
 /// The capacity for `len` rows of this type and device. On the CPU a power of two with room for half as much again where it is to last, so that it
 /// seldom grows: what is not touched takes no memory there. On a GPU it does.
 pub(super) fn capacity(len: usize, lasting: bool, like: &Tensor) -> usize {
-    if like.dtype() == DType::BF16 {
+    if like.dtype() == DType::BF16 || !like.device().is_cpu() {
         return len.next_multiple_of(LEAST_ROWS);
     }
     let len = if lasting { len + len / 2 } else { len };

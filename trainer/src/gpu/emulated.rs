@@ -11,7 +11,7 @@ use libloading::{Library, Symbol};
 use sha2::{Digest, Sha256};
 
 use super::kernels::KERNEL_FILES;
-use super::{Backend, Gpu, Launch, Matrix, Product, Repeats, Width};
+use super::{Backend, Gpu, Launch, Matrix, Precision, Product, Repeats, Width};
 use crate::kernels::{Mat, MatMut, gemm};
 use crate::{Error, Result};
 
@@ -39,32 +39,43 @@ KERNEL shuffle_of_some(float* x) {
     x[0] = __shfl_xor_sync(ALL_LANES, x[0], 1u);
 }
 }
-EMULATED(barrier_of_some)
-EMULATED(shuffle_of_some)
+EMULATED(barrier_of_some, "barrier_of_some")
+EMULATED(shuffle_of_some, "shuffle_of_some")
 "#;
 
 /// Kernels on the CPU.
 #[derive(Debug)]
 pub(crate) struct Emulated {
     library: &'static Library,
+    precision: Precision,
 }
 
-/// A GPU on the CPU.
+/// A GPU on the CPU, in bf16.
 pub(crate) fn gpu() -> Gpu {
-    Gpu::new(Box::new(emulated())).expect("there is memory")
+    gpu_in(Precision::Bf16)
+}
+
+/// The same in any precision.
+pub(crate) fn gpu_in(precision: Precision) -> Gpu {
+    Gpu::new(Box::new(emulated(precision))).expect("there is memory")
 }
 
 /// A GPU on the CPU, some of whose kernels do something else.
-pub(crate) fn altered(alter: impl Fn(&Launch) -> Option<Result<()>> + Send + Sync + 'static) -> Gpu {
-    Gpu::new(Box::new(Altered { rest: emulated(), alter: Box::new(alter) })).expect("there is memory")
+pub(crate) fn altered(precision: Precision, alter: impl Fn(&Launch) -> Option<Result<()>> + Send + Sync + 'static) -> Gpu {
+    Gpu::new(Box::new(Altered { rest: emulated(precision), alter: Box::new(alter) })).expect("there is memory")
 }
 
 /// The emulator.
-pub(crate) fn emulated() -> Emulated {
+pub(crate) fn emulated(precision: Precision) -> Emulated {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     // SAFETY: the library is ours; loading it enters its kernels in a table and does nothing else.
     let library = LIBRARY.get_or_init(|| unsafe { Library::new(built()) }.expect("the emulator can be loaded"));
-    Emulated { library }
+    Emulated { library, precision }
+}
+
+/// What the emulator calls a kernel.
+fn entry(kernel: &str, wide: bool) -> String {
+    if wide { format!("{kernel} in f32") } else { kernel.to_owned() }
 }
 
 /// The emulator with all kernels, built where the test's own program lies unless it is there.
@@ -83,10 +94,13 @@ fn built() -> PathBuf {
     if !library.exists() {
         let folder = tempfile::tempdir().expect("there is room for the emulator");
         let mut units = vec![sources.join("emulator.cpp")];
-        for file in KERNEL_FILES {
-            let registered: String = file.kernels.iter().map(|kernel| format!("EMULATED({kernel})\n")).collect();
-            let unit = folder.path().join(format!("{}.cpp", file.name));
-            let text = format!("#include \"emulator.hpp\"\nnamespace {{\n#include \"{}.cu\"\n}}\n{registered}", file.name);
+        for (file, wide) in KERNEL_FILES.iter().flat_map(|file| [(file, false), (file, true)]) {
+            let entry = |kernel: &&str| format!("EMULATED({kernel}, \"{}\")\n", entry(kernel, wide));
+            let registered: String = file.kernels.iter().map(entry).collect();
+            let unit = folder.path().join(format!("{}{}.cpp", file.name, if wide { "_wide" } else { "" }));
+            let values = if wide { "#define WIDE_VALUES\n" } else { "" };
+            let source = file.source(wide);
+            let text = format!("{values}#include \"emulator.hpp\"\nnamespace {{\n#include \"{source}.cu\"\n}}\n{registered}");
             std::fs::write(&unit, text).expect("there is room for the emulator");
             units.push(unit);
         }
@@ -129,6 +143,10 @@ impl Backend for Emulated {
         "an emulated GPU".to_owned()
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn multiprocessors(&self) -> u32 {
         2
     }
@@ -142,7 +160,7 @@ impl Backend for Emulated {
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {
-        let name = CString::new(launch.kernel.as_str()).expect("names have no zero byte");
+        let name = CString::new(entry(&launch.kernel, self.precision.is_wide())).expect("names have no zero byte");
         let mut reason = [0u8; REASON];
         // SAFETY: the symbol is of this type; the arguments are the caller's promise.
         let failed = unsafe {
@@ -157,7 +175,7 @@ impl Backend for Emulated {
     unsafe fn multiply(&self, product: &Product) -> Result<()> {
         let repeats = product.repeats;
         if repeats.count > 1 {
-            let bytes = |width, elements: usize| (elements * if width == Width::Wide { 4 } else { 2 }) as u64;
+            let bytes = |width, elements: usize| (elements * if width == Width::Narrow { 2 } else { 4 }) as u64;
             for index in 0..repeats.count {
                 let mut one = Product { repeats: Repeats::ONCE, ..*product };
                 one.left.address += bytes(product.operands, index * repeats.left);
@@ -180,7 +198,7 @@ impl Backend for Emulated {
                 let at = row * stride + column;
                 // SAFETY: the caller's promise.
                 unsafe {
-                    if product.result == Width::Wide {
+                    if product.result != Width::Narrow {
                         let out = (address as *mut f32).add(at);
                         *out = if product.accumulate { *out + sum } else { sum };
                     } else {
@@ -214,6 +232,10 @@ impl Backend for Altered {
         self.rest.describe()
     }
 
+    fn precision(&self) -> Precision {
+        self.rest.precision()
+    }
+
     fn multiprocessors(&self) -> u32 {
         self.rest.multiprocessors()
     }
@@ -237,6 +259,12 @@ impl Backend for Altered {
     }
 }
 
+/// Rounds to the ten bits of mantissa that tf32 has, to the nearest, ties to even.
+fn tf32(x: f32) -> f32 {
+    let bits = x.to_bits();
+    if x.is_finite() { f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff) } else { x }
+}
+
 /// An operand as it lies in memory, in f32.
 struct Operand {
     values: Vec<f32>,
@@ -255,8 +283,9 @@ unsafe fn values(matrix: Matrix, width: Width, rows: usize, columns: usize) -> O
         // SAFETY: the caller's promise.
         unsafe {
             match width {
-                Width::Wide => {
-                    values.extend_from_slice(std::slice::from_raw_parts((matrix.address as *const f32).add(first), columns))
+                Width::Wide | Width::Rounded => {
+                    let row = std::slice::from_raw_parts((matrix.address as *const f32).add(first), columns);
+                    values.extend(row.iter().map(|&value| if width == Width::Rounded { tf32(value) } else { value }));
                 }
                 Width::Narrow => {
                     let row = std::slice::from_raw_parts((matrix.address as *const bf16).add(first), columns);

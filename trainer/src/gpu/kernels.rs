@@ -9,6 +9,13 @@ pub struct KernelFile {
     pub kernels: &'static [&'static str],
 }
 
+impl KernelFile {
+    /// The name of its source, for kernels that store f32 or bf16.
+    pub fn source(&self, wide: bool) -> &'static str {
+        if self.name == "attention" && wide { "attention_wide" } else { self.name }
+    }
+}
+
 /// All of them.
 pub const KERNEL_FILES: [KernelFile; 6] = [
     KernelFile {
@@ -51,7 +58,7 @@ pub const KERNEL_FILES: [KernelFile; 6] = [
             "attention_backward_keys_64",
         ],
     },
-    KernelFile { name: "weights", kernels: &["narrow_ranges", "sum_squares", "clip", "adamw"] },
+    KernelFile { name: "weights", kernels: &["copy_weights", "narrow_vector", "widen_vector", "sum_squares", "clip", "adamw"] },
     KernelFile {
         name: "loss",
         kernels: &["prefix_norms", "copy_vector", "row_sums", "add_loss", "coefficients", "column_radials", "subtract_radials"],

@@ -77,6 +77,8 @@ pub enum Width {
     Narrow,
     /// f32, exactly: not rounded to tf32.
     Wide,
+    /// f32 that a product may round to tf32; of operands alone.
+    Rounded,
 }
 
 /// A row-major matrix on the device, or its transpose.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::batch::HostBatch;
+use super::memory::piece;
 use super::{DeviceBatch, Gpu};
 use crate::Result;
 use crate::encoder::Encoder;
@@ -28,19 +29,22 @@ struct HostMicro {
 #[derive(Debug)]
 pub(super) struct CutBatch {
     rows: Vec<u32>,
-    micro_batch_tokens: usize,
+    tokens_at_once: usize,
     micros: Vec<HostMicro>,
 }
 
 impl CutBatch {
-    /// Cuts the texts of these rows, column by column, into micro-batches of so many tokens; a longer text stands alone.
-    pub(super) fn of(encoder: &Encoder, table: &TokenTable, rows: &[u32], micro_batch_tokens: usize) -> Result<Self> {
-        let mut batch = Self { rows: rows.to_vec(), micro_batch_tokens, micros: Vec::new() };
+    /// Cuts the texts of these rows, column by column, into micro-batches, where the activations of so many tokens may be kept at once ([`piece`]); a text that is longer than
+    /// a micro-batch stands alone.
+    pub(super) fn of(encoder: &Encoder, table: &TokenTable, rows: &[u32], tokens_at_once: usize) -> Result<Self> {
+        let mut batch = Self { rows: rows.to_vec(), tokens_at_once, micros: Vec::new() };
         let (mut packed, mut first) = (PackedBatch::new(), 0);
-        let texts = (0..table.num_columns()).flat_map(|column| rows.iter().map(move |&row| (row, column)));
-        for (index, (row, column)) in texts.enumerate() {
+        let texts = || (0..table.num_columns()).flat_map(|column| rows.iter().map(move |&row| (row, column)));
+        let total = texts().map(|(row, column)| table.text(row as usize, column).len()).sum();
+        let most = piece(total, tokens_at_once);
+        for (index, (row, column)) in texts().enumerate() {
             let ids = table.text(row as usize, column);
-            if packed.num_tokens() > 0 && packed.num_tokens() + ids.len() > micro_batch_tokens {
+            if packed.num_tokens() > 0 && packed.num_tokens() + ids.len() > most {
                 batch.push(encoder, std::mem::replace(&mut packed, PackedBatch::new()), first..index)?;
                 first = index;
             }
@@ -65,8 +69,8 @@ impl CutBatch {
     }
 
     /// How it was cut.
-    pub(super) fn micro_batch_tokens(&self) -> usize {
-        self.micro_batch_tokens
+    pub(super) fn tokens_at_once(&self) -> usize {
+        self.tokens_at_once
     }
 
     /// Copies it to the device.

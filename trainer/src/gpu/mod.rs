@@ -1,8 +1,8 @@
-//! The encoder's operations on a GPU: the kernels of `trainer/kernels`, and matrix products of bf16 that sum in f32.
+//! The encoder's operations on a GPU: the kernels of `trainer/kernels`, and matrix products that sum in f32.
 //!
 //! The host's side is written once, against [`Backend`]: a CUDA device, or, in tests, an emulator that runs the very kernels
-//! on the CPU. Activations are bf16; parameters, gradients, log-sum-exps, pooled vectors and embeddings are f32; products
-//! read a bf16 copy of the weights ([`Weights`]).
+//! on the CPU. Activations are bf16, or f32 ([`Precision`]); parameters, gradients, log-sum-exps, pooled vectors and embeddings are f32; products
+//! read a copy of the weights ([`Weights`]).
 
 mod address;
 mod batch;
@@ -16,23 +16,28 @@ pub mod forecast;
 pub mod kernels;
 mod launch;
 mod loss;
+mod memory;
 mod micro;
 mod ops;
 mod optimizer;
 mod peers;
+mod precision;
 pub mod profile;
 #[cfg(test)]
 mod tests;
 mod trainer;
 mod weights;
+mod wire;
 
 pub use batch::DeviceBatch;
 pub use encoder::{DeviceEncoder, EncodeOnDevice};
 pub use launch::{Launch, Matrix, Product, Repeats, Width};
 pub use loss::DeviceLoss;
+pub use memory::{kept_share, step_bytes, tokens_in};
 pub(crate) use ops::OnGpu;
 pub use optimizer::{Optimizer, Outcome};
 pub use peers::{Peers, join};
+pub use precision::Precision;
 pub use trainer::{DeviceSettings, DeviceTrainer, Next, Others};
 pub use weights::Weights;
 
@@ -48,13 +53,13 @@ use crate::{Error, Result};
 /// Whether this build knows GPUs.
 pub const BUILT: bool = cfg!(feature = "cuda");
 
-/// Opens GPU `ordinal` of those that CUDA_VISIBLE_DEVICES leaves.
+/// Opens GPU `ordinal` of those that CUDA_VISIBLE_DEVICES leaves, to compute in this precision.
 ///
 /// # Errors
 /// There is none, it is not of use, or this build knows none.
-pub fn open(ordinal: usize) -> Result<Gpu> {
+pub fn open(ordinal: usize, precision: Precision) -> Result<Gpu> {
     #[cfg(feature = "cuda")]
-    return Gpu::new(Box::new(cuda::Cuda::open(ordinal)?));
+    return Gpu::new(Box::new(cuda::Cuda::open(ordinal, precision)?));
     #[cfg(not(feature = "cuda"))]
     Err(Error::input(format!(
         "GPU {ordinal} cannot be used: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md"
@@ -76,6 +81,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// What it is, for people.
     fn describe(&self) -> String;
+
+    /// What its kernels store.
+    fn precision(&self) -> Precision;
 
     /// Its multiprocessors: how many blocks it takes to keep it busy.
     fn multiprocessors(&self) -> u32;
@@ -146,13 +154,25 @@ pub struct Place<'a> {
     pub keep_masks: bool,
 }
 
+impl Place<'_> {
+    /// The address of activations.
+    fn values(&self, tensor: &Tensor) -> Result<u64> {
+        address::address(tensor, self.gpu.precision().dtype())
+    }
+
+    /// Bytes of so many of their elements.
+    fn bytes(&self, len: usize) -> u64 {
+        (len * self.gpu.precision().value_bytes()) as u64
+    }
+}
+
 impl Gpu {
     /// A GPU behind this backend.
     ///
     /// # Errors
     /// It gives no memory.
     pub fn new(backend: Box<dyn Backend>) -> Result<Self> {
-        let like = Tensor::zeros(1, DType::BF16, backend.device())?;
+        let like = Tensor::zeros(1, backend.precision().dtype(), backend.device())?;
         Ok(Self { backend, like, scratch: Mutex::default() })
     }
 
@@ -179,6 +199,11 @@ impl Gpu {
     /// Where its tensors lie.
     pub fn device(&self) -> &Device {
         self.backend.device()
+    }
+
+    /// What it computes with.
+    pub fn precision(&self) -> Precision {
+        self.backend.precision()
     }
 
     /// At least `len` elements under a name; the next call of that name gets the same memory, which is well since the device goes

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use super::Gpu;
 use crate::collective::Collective;
-use crate::nccl::{Comm, Deadlines, GiveUp, Library, Seat, UniqueId};
+use crate::nccl::{Comm, Deadlines, Element, GiveUp, Library, Seat, UniqueId};
 use crate::{Error, Result};
 
 /// What the first byte of a rank's introduction says.
@@ -17,14 +17,14 @@ pub trait Peers: Debug + Send {
     /// Which rank of how many this is.
     fn seat(&self) -> Seat;
 
-    /// Begins the sum over all ranks of `len` f32 from an address of the device on, in their place. Every rank gets the same bits.
+    /// Begins the sum over all ranks of `len` elements from an address of the device on, in their place. Every rank gets the same bits.
     ///
     /// # Errors
     /// A rank was lost, or the exchange did not begin in time.
     ///
     /// # Safety
     /// The elements lie in live memory of the device, and nobody else uses them before [`Self::join`] or [`Self::wait`].
-    unsafe fn all_reduce(&self, address: u64, len: usize) -> Result<()>;
+    unsafe fn all_reduce(&self, address: u64, len: usize, element: Element) -> Result<()>;
 
     /// Begins to collect every rank's `len` f32, in order of ranks, at `to`, which has room for all of them.
     ///

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 
-use super::{Backend, Launch, Product};
+use super::{Backend, Launch, Precision, Product};
 use crate::Result;
 
 /// How often something was begun, and how long all of it took.
@@ -69,6 +69,10 @@ impl Backend for Profile {
         self.rest.describe()
     }
 
+    fn precision(&self) -> Precision {
+        self.rest.precision()
+    }
+
     fn multiprocessors(&self) -> u32 {
         self.rest.multiprocessors()
     }
@@ -112,7 +116,7 @@ mod tests {
             let mut trainer = DeviceTrainer::new(Arc::new(gpu), Arc::new(encoder), settings, &state).unwrap();
             trainer.step(&table(4), &[&[0, 1, 2, 3]], 1e-3, &Interrupt::default()).unwrap()
         };
-        let (profile, times) = Profile::of(Box::new(emulated::emulated()));
+        let (profile, times) = Profile::of(Box::new(emulated::emulated(Precision::Bf16)));
         assert_eq!(step(Gpu::new(Box::new(profile)).unwrap()), step(emulated::gpu()));
         let found = times.take();
         assert!(found.is_sorted_by_key(|(_, (_, took))| std::cmp::Reverse(*took)) && times.take().is_empty());

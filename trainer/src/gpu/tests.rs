@@ -15,6 +15,7 @@ use crate::loss::LossSpec;
 use crate::model::config::BertConfig;
 use crate::model::layout::ParamLayout;
 use crate::model::pooling::Pooling;
+use crate::nccl::Element;
 use crate::state::{TrainState, with_values};
 use crate::step::{ActivationBudget, StepSettings, Trainer};
 
@@ -46,13 +47,13 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Goal: memory decides how often texts are embedded, and little else: masks are the same, and gradients but for the order of sums. Method: a
-/// batch in one piece, in pieces, and text by text.
+/// batch in one piece, in pieces some of which are kept, and text by text.
 #[test]
 fn pieces_are_the_whole() {
     let (table, rows) = (table(ROWS), (0..ROWS).collect::<Vec<_>>());
-    let outcomes = [1 << 20, 300, 1].map(|micro_batch_tokens| {
+    let outcomes = [1 << 20, 300, 200, 1].map(|tokens_at_once| {
         let (encoder, params, settings) = small_run(0.1).unwrap();
-        let mut trainer = trainer(encoder, DeviceSettings { micro_batch_tokens, ..settings }, params);
+        let mut trainer = trainer(encoder, DeviceSettings { tokens_at_once, ..settings }, params);
         let outcome = trainer.step(&table, &[&rows], 1e-3, &Interrupt::default()).unwrap();
         (outcome, trainer.optimizer.grad.to_vec1::<f32>().unwrap())
     });
@@ -107,7 +108,7 @@ fn out_of_memory() {
     let step = |failing: std::ops::Range<usize>, why: &'static str| {
         let (encoder, params, settings) = small_run(0.1).unwrap();
         let calls = AtomicUsize::new(0);
-        let gpu = emulated::altered(move |launch| {
+        let gpu = emulated::altered(Precision::Bf16, move |launch| {
             let failing = launch.kernel == "attention_32" && failing.contains(&calls.fetch_add(1, Ordering::SeqCst));
             failing.then(|| Err(crate::Error::Internal(why.to_owned())))
         });
@@ -121,9 +122,34 @@ fn out_of_memory() {
     let (halved, fewer) = step(1..3, memory);
     assert_eq!((halved.unwrap(), fewer), (whole.unwrap(), tokens / 4));
     let (never, least) = step(0..usize::MAX, memory);
-    assert!(never.unwrap_err().to_string().contains("OUT_OF_MEMORY"));
+    let never = never.unwrap_err().to_string();
+    assert!(never.contains("OUT_OF_MEMORY") && never.contains("does not suffice for 1024 tokens"), "{never}");
     assert_eq!(least, 1024);
     assert!(step(1..2, "another failure").0.unwrap_err().to_string().contains("another failure"));
+}
+
+/// Goal: memory that runs out on the way back costs nothing but time, whichever batch of a step it is. Method: a kernel of the backward that fails once, in the first batch and in the
+/// second; what came of it.
+#[test]
+fn out_of_memory_on_the_way_back() {
+    let (table, rows) = (table(ROWS), (0..ROWS).collect::<Vec<_>>());
+    let step = |failing: Option<usize>| {
+        let (encoder, params, settings) = small_run(0.1).unwrap();
+        let calls = AtomicUsize::new(0);
+        let gpu = emulated::altered(Precision::Bf16, move |launch| {
+            let is_it = launch.kernel == "attention_backward_keys_32" && Some(calls.fetch_add(1, Ordering::SeqCst)) == failing;
+            is_it.then(|| Err(crate::Error::Internal("CUDA_ERROR_OUT_OF_MEMORY".to_owned())))
+        });
+        let state = TrainState::new(params).unwrap();
+        let mut trainer = DeviceTrainer::new(Arc::new(gpu), Arc::new(encoder), settings, &state).unwrap();
+        let outcome = trainer.step(&table, &[&rows[..5], &rows[5..]], 1e-3, &Interrupt::default()).unwrap();
+        (outcome, trainer.settings().tokens_at_once)
+    };
+    let (whole, tokens) = step(None);
+    // two layers a batch
+    for call in [0, 1, 2, 3] {
+        assert_eq!(step(Some(call)), (whole, tokens / 2), "call {call}");
+    }
 }
 
 /// Goal: a trainer on a GPU is one as any other: its state is fetched when it is wanted, its vectors are those of its parameters, a run goes on from
@@ -134,7 +160,7 @@ fn a_trainer_on_a_gpu() {
     let begin = |state: TrainState| {
         let (encoder, _, settings) = small_run(0.1).unwrap();
         let trainer = Trainer::new(Arc::new(encoder), on_cpu(settings), Arc::new(Solo::new()), state).unwrap();
-        trainer.on_gpu(Arc::new(emulated::gpu()), None).unwrap()
+        trainer.on_gpu(Arc::new(emulated::gpu()), None, Element::F32).unwrap()
     };
     let (_, params, _) = small_run(0.1).unwrap();
     let mut whole = begin(TrainState::new(params.clone()).unwrap());

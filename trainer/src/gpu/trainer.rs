@@ -1,39 +1,29 @@
 //! An update on a device, alone or in a world of them: embed the batch, loss and its gradient, go back, clip, AdamW.
 //!
 //! B rows of the batch, of which a rank has consecutive ones, C columns a row, T texts of a rank, h width. Texts stand column by column: all anchors, all positives, and so on; they are cut into
-//! micro-batches by tokens. Where one holds them all it is embedded once; else all are embedded, and embedded again on
-//! the way back (GradCache), with the same masks.
+//! micro-batches by tokens ([`memory`]). Those whose activations are not kept are embedded again on the way back, with the same masks.
+
+mod gradient;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use candle_core::{DType, Tensor};
-
-use super::address::element;
-use super::micro::{CutBatch, Micro};
-use super::{DeviceLoss, EncodeOnDevice, Gpu, Optimizer, Outcome, Peers, Place, ops};
+use super::memory::{self, LEAST_TOKENS};
+use super::micro::CutBatch;
+use super::wire::Wire;
+use super::{EncodeOnDevice, Gpu, Optimizer, Outcome, Peers, ops};
 use crate::dropout::{Dropout, DropoutKey};
-use crate::encoder::{Activations, Encoder, Pass, Workspace};
+use crate::encoder::{Encoder, Slot, Workspace};
 use crate::interrupt::Interrupt;
 use crate::loss::LossSpec;
-use crate::nccl::Seat;
+use crate::nccl::{Element, Seat};
 use crate::optim::AdamW;
 use crate::packed::PackedBatch;
 use crate::state::TrainState;
 use crate::tokens::TokenTable;
 use crate::{Error, Result};
 
-/// The share of what is free that is planned with; the rest is for what libraries take.
-const FREE_SHARE: f64 = 0.85;
-/// Bytes a parameter: it, its moments, its gradient, its bf16 copy.
-const STATE_BYTES: usize = 18;
-/// What the loss may take.
-const LOSS_BYTES: usize = 1 << 30;
-/// Tokens at once: as few as one long text and some, and as many as the sizes of products allow with ease.
-const LEAST_TOKENS: usize = 1024;
-const MOST_TOKENS: usize = 1 << 19;
-
-/// What changes the weights, and how many tokens go through the device at once.
+/// What changes the weights, and how much is kept on the device at once.
 #[derive(Debug, Clone)]
 pub struct DeviceSettings {
     /// The loss, its scale and widths.
@@ -46,8 +36,10 @@ pub struct DeviceSettings {
     pub seed: u64,
     /// Dropout of hidden states and of attention probabilities.
     pub dropout: (f64, f64),
-    /// Tokens of a micro-batch, as many as memory holds; a longer text stands alone.
-    pub micro_batch_tokens: usize,
+    /// Tokens whose activations are kept at once, as many as memory holds.
+    pub tokens_at_once: usize,
+    /// What gradients are on their way between ranks.
+    pub exchanged: Element,
 }
 
 /// Trains on a device.
@@ -56,9 +48,13 @@ pub struct DeviceTrainer {
     gpu: Arc<Gpu>,
     /// The other ranks; none where this is the only one. A lock, so that the whole can be shared: one thread trains.
     peers: Option<Mutex<Box<dyn Peers>>>,
+    /// Where gradients are bf16 on their way to them.
+    wire: Option<Wire>,
     encoder: Arc<Encoder>,
     settings: DeviceSettings,
     workspace: Workspace,
+    /// What is kept of a batch for the way back, and room for a piece that is embedded again.
+    slot: Slot,
     /// The batch that comes next, cut while the device was busy.
     ahead: Option<CutBatch>,
     /// Parameters, moments, gradient.
@@ -96,13 +92,29 @@ impl DeviceTrainer {
     pub fn new(gpu: Arc<Gpu>, encoder: Arc<Encoder>, settings: DeviceSettings, state: &TrainState) -> Result<Self> {
         ops::check_model(encoder.config())?;
         let optimizer = Optimizer::new(&gpu, encoder.layout(), state)?;
-        Ok(Self { gpu, peers: None, encoder, settings, workspace: Workspace::new(), ahead: None, optimizer })
+        Ok(Self {
+            gpu,
+            peers: None,
+            wire: None,
+            encoder,
+            settings,
+            workspace: Workspace::new(),
+            slot: Slot::new(),
+            ahead: None,
+            optimizer,
+        })
     }
 
     /// The same as one rank of a world, all of whose ranks began from the same state.
-    pub fn with_peers(mut self, peers: Box<dyn Peers>) -> Self {
+    ///
+    /// # Errors
+    /// The device gives no memory for what goes between ranks.
+    pub fn with_peers(mut self, peers: Box<dyn Peers>) -> Result<Self> {
+        if self.settings.exchanged == Element::Bf16 {
+            self.wire = Some(Wire::new(&self.gpu, self.encoder.layout().total)?);
+        }
         self.peers = Some(Mutex::new(peers));
-        self
+        Ok(self)
     }
 
     /// Applies one update, alone: [`Self::begin`] and [`Self::finish`].
@@ -114,28 +126,48 @@ impl DeviceTrainer {
         self.finish(batches, learning_rate, Others::NONE, None)
     }
 
-    /// Begins the mean gradient of `batches` (rows of `table`) over all ranks; nothing has changed yet. Where memory does not suffice, half as many tokens go through the
-    /// device at once from then on; not in a world, where other ranks may be further.
+    /// Begins the mean gradient of `batches` (rows of `table`) over all ranks; nothing has changed yet. Where memory does not suffice, half as many tokens' activations are kept at once
+    /// from then on, and the batch is the same: of a world the rank alone that lacks it begins its share anew.
     ///
     /// # Errors
-    /// The work is to end, a rank was lost, memory does not suffice, or the device refused something.
+    /// The work is to end, a rank was lost, memory does not suffice where others have gone on with what this rank gave, or the device refused something.
     pub fn begin(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
         while let Err(error) = self.gradient(table, batches, interrupt) {
             // what is under way uses memory that is about to be freed
             self.abort();
-            if !is_out_of_memory(&error) || self.settings.micro_batch_tokens <= LEAST_TOKENS {
-                return Err(error);
-            }
-            self.settings.micro_batch_tokens = (self.settings.micro_batch_tokens / 2).max(LEAST_TOKENS);
-            self.release_memory();
-            let tokens = self.settings.micro_batch_tokens;
-            if self.peers.is_some() {
+            if self.peers.is_some() && is_out_of_memory(&error) {
                 return Err(Error::Collective(format!(
-                    "the GPU of a rank ran out of memory; it goes on with {tokens} tokens at once"
+                    "rank {} ran out of GPU memory where its share of the step cannot be begun anew; set memory_limit in [workers], so that less is planned with: {error}",
+                    self.seat().rank
                 )));
             }
-            tracing::warn!("the GPU ran out of memory; going on with {tokens} tokens at once");
+            if self.peers.is_some() {
+                return Err(error);
+            }
+            self.make_room(error)?;
         }
+        Ok(())
+    }
+
+    /// Keeps half as many tokens' activations at once from now on, where memory ran out.
+    ///
+    /// # Errors
+    /// It was something else, or there is no less.
+    fn make_room(&mut self, error: Error) -> Result<()> {
+        if !is_out_of_memory(&error) {
+            return Err(error);
+        }
+        if self.settings.tokens_at_once <= LEAST_TOKENS {
+            return Err(Error::input(format!(
+                "the GPU's memory does not suffice for {LEAST_TOKENS} tokens at once; see with `nvidia-smi` what else uses it, or take a smaller model: {error}"
+            )));
+        }
+        self.settings.tokens_at_once = (self.settings.tokens_at_once / 2).max(LEAST_TOKENS);
+        self.release_memory();
+        tracing::warn!(
+            "the GPU ran out of memory; going on with the activations of {} tokens at once",
+            self.settings.tokens_at_once
+        );
         Ok(())
     }
 
@@ -150,7 +182,7 @@ impl DeviceTrainer {
         others: Others<'_>,
         next: Option<Next<'_>>,
     ) -> Result<Outcome> {
-        let tokens = self.settings.micro_batch_tokens;
+        let tokens = self.settings.tokens_at_once;
         let own = |next: &Next<'_>| own_rows(next.rows.len(), self.seat());
         let cut = next.map(|next| CutBatch::of(&self.encoder, next.table, &next.rows[own(&next)], tokens));
         self.ahead = cut.transpose()?;
@@ -173,20 +205,26 @@ impl DeviceTrainer {
         Ok(outcome)
     }
 
+    /// What it trains with.
+    pub fn settings(&self) -> &DeviceSettings {
+        &self.settings
+    }
+
     /// What it runs on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// With at most so many tokens at once.
-    pub fn with_micro_batch_tokens(mut self, tokens: usize) -> Self {
-        self.settings.micro_batch_tokens = self.settings.micro_batch_tokens.min(tokens);
+    /// With the activations of at most so many tokens at once.
+    pub fn with_tokens_at_once(mut self, tokens: usize) -> Self {
+        self.settings.tokens_at_once = self.settings.tokens_at_once.min(tokens);
         self
     }
 
     /// Frees what is kept from update to update; the next one makes it anew.
     pub fn release_memory(&mut self) {
         self.workspace = Workspace::new();
+        self.slot = Slot::new();
         self.gpu.release_memory();
         // a device gives freed memory back when it is waited for; what went wrong before shows at the next call
         let _ = self.gpu.backend().synchronize();
@@ -197,27 +235,7 @@ impl DeviceTrainer {
     /// # Errors
     /// The device is gone.
     pub fn tokens_that_fit(gpu: &Gpu, encoder: &Encoder) -> Result<usize> {
-        Ok(Self::tokens_in(gpu.backend().free_bytes()?, encoder))
-    }
-
-    /// The same of so many free bytes.
-    pub fn tokens_in(free_bytes: usize, encoder: &Encoder) -> usize {
-        let free = (free_bytes as f64 * FREE_SHARE) as usize;
-        let state = encoder.layout().total * STATE_BYTES;
-        (free.saturating_sub(state + LOSS_BYTES) / Self::token_bytes(encoder)).clamp(LEAST_TOKENS, MOST_TOKENS)
-    }
-
-    /// Bytes that a token takes in a step: activations, a bit for each probability of the longest texts, buffers.
-    fn token_bytes(encoder: &Encoder) -> usize {
-        let config = encoder.config();
-        let masks = config.num_hidden_layers * config.num_attention_heads * config.max_position_embeddings / 8;
-        // all in half of f32's bytes
-        encoder.activation_bytes(1) / 2 + masks + encoder.buffer_width() * 2
-    }
-
-    /// Bytes that a step with so many tokens at once takes, the state and the loss included.
-    pub fn step_bytes(tokens: usize, encoder: &Encoder) -> usize {
-        encoder.layout().total * STATE_BYTES + LOSS_BYTES + tokens * Self::token_bytes(encoder)
+        Ok(memory::tokens_in(gpu.backend().free_bytes()?, encoder, gpu.precision()))
     }
 
     fn dropout(&self) -> Option<Dropout> {
@@ -243,144 +261,6 @@ impl DeviceTrainer {
     fn exchange(&self, work: impl FnOnce(&dyn Peers) -> Result<()>) -> Result<()> {
         self.peers.as_ref().map_or(Ok(()), |peers| work(&**peers.lock().expect("no thread panics with it")))
     }
-
-    /// The gradient of the batches' losses, added up, over all ranks.
-    fn gradient(&mut self, table: &TokenTable, batches: &[&[u32]], interrupt: &Interrupt) -> Result<()> {
-        self.optimizer.clear()?;
-        for (index, rows) in batches.iter().enumerate() {
-            self.add_batch(table, rows, index + 1 == batches.len(), interrupt)?;
-        }
-        let loss = element(&self.optimizer.loss()?, 0)?;
-        // SAFETY: the loss is one number, which nobody uses before the exchanges have ended.
-        self.exchange(|peers| unsafe { peers.all_reduce(loss, 1) })?;
-        self.exchange(|peers| peers.join())
-    }
-
-    /// Adds a batch's loss and gradient; with the last one, the parts of the gradient are summed over the ranks as they are done.
-    fn add_batch(&mut self, table: &TokenTable, rows: &[u32], last: bool, interrupt: &Interrupt) -> Result<()> {
-        let own = own_rows(rows.len(), self.seat());
-        let micros = self.micros(table, &rows[own.clone()])?;
-        let dropout = self.dropout();
-        let (h, num_texts) = (self.encoder.config().hidden_size, own.len() * table.num_columns());
-        let embeddings = Tensor::zeros((num_texts.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, num_texts)?;
-        let keep = micros.len() == 1;
-        let mut kept = None;
-        for micro in &micros {
-            interrupt.check()?;
-            let acts = self.forward(micro, dropout.as_ref(), keep)?;
-            embeddings.slice_set(&acts.embeddings, 0, micro.texts.start)?;
-            kept = keep.then_some(acts);
-        }
-        let d_embeddings = self.loss(&embeddings, rows.len(), table.num_columns())?;
-        for (index, micro) in micros.iter().enumerate() {
-            interrupt.check()?;
-            let acts = match kept.take() {
-                Some(acts) => acts,
-                None => self.forward(micro, dropout.as_ref(), true)?,
-            };
-            let d = d_embeddings.narrow(0, micro.texts.start, micro.texts.len())?;
-            let mut workspace = std::mem::take(&mut self.workspace);
-            let done = &mut |part| if last && index + 1 == micros.len() { self.sum_part(part) } else { Ok(()) };
-            pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout.as_ref(), true)?.backward_by_parts(
-                acts,
-                &d,
-                &self.optimizer.grad,
-                &mut workspace,
-                done,
-            )?;
-            self.workspace = workspace;
-        }
-        if last && micros.is_empty() {
-            (0..self.encoder.parts().len()).rev().try_for_each(|part| self.sum_part(part))?;
-        }
-        Ok(())
-    }
-
-    /// Begins the sum of a part of the gradient over the ranks.
-    fn sum_part(&self, part: usize) -> Result<()> {
-        self.exchange(|peers| {
-            let range = self.encoder.parts()[part].clone();
-            // SAFETY: the part lies in the gradient, and nothing is added to it any more.
-            unsafe { peers.all_reduce(element(&self.optimizer.grad, range.start)?, range.len()) }
-        })
-    }
-
-    /// The texts of these rows in micro-batches on the device, cut by now or before.
-    fn micros(&mut self, table: &TokenTable, rows: &[u32]) -> Result<Vec<Micro>> {
-        let (ahead, tokens) = (self.ahead.take().filter(|ahead| ahead.rows() == rows), self.settings.micro_batch_tokens);
-        let cut = match ahead.filter(|ahead| ahead.micro_batch_tokens() == tokens) {
-            Some(ahead) => ahead,
-            None => CutBatch::of(&self.encoder, table, rows, tokens)?,
-        };
-        cut.on(&self.gpu)
-    }
-
-    fn forward(&mut self, micro: &Micro, dropout: Option<&Dropout>, keep: bool) -> Result<Activations> {
-        let pass = pass(&self.gpu, &self.encoder, &self.optimizer, micro, dropout, keep)?;
-        let acts = pass.room(keep, &mut self.workspace)?;
-        pass.forward(&acts, &mut self.workspace)?;
-        Ok(acts)
-    }
-
-    /// Adds the loss of this rank's anchors, among all candidates of a batch of `num_rows`; gives the gradient of the rank's embeddings, [T, h], which stand column
-    /// by column.
-    fn loss(&self, embeddings: &Tensor, num_rows: usize, num_columns: usize) -> Result<Tensor> {
-        let h = self.encoder.config().hidden_size;
-        let own = own_rows(num_rows, self.seat());
-        let num_candidates = num_rows * (num_columns - 1);
-        let candidates = match &self.peers {
-            None => embeddings.narrow(0, num_rows, num_candidates)?,
-            Some(_) => self.gather_candidates(embeddings, num_rows, num_columns)?,
-        };
-        let anchors = embeddings.narrow(0, 0, own.len())?;
-        let gradient =
-            |rows: usize| Ok::<_, Error>(Tensor::zeros((rows.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, rows)?);
-        let all = gradient(own.len() + num_candidates)?;
-        let (d_anchors, d_candidates) = (all.narrow(0, 0, own.len())?, all.narrow(0, own.len(), num_candidates)?);
-        if !own.is_empty() {
-            let (gpu, spec) = (&*self.gpu, &self.settings.loss);
-            let (anchors, candidates) = (&anchors, &candidates);
-            let loss = DeviceLoss { gpu, spec, anchors, candidates, own_offset: own.start, num_anchors: num_rows };
-            loss.run(&self.optimizer.loss()?, &d_anchors, &d_candidates)?;
-        }
-        if self.peers.is_none() {
-            return Ok(all);
-        }
-        let from = element(&d_candidates, 0)?;
-        // SAFETY: the candidates' gradients, which are used after the join.
-        self.exchange(|peers| unsafe { peers.all_reduce(from, num_candidates * h) })?;
-        self.exchange(|peers| peers.join())?;
-        let d_embeddings = gradient(own.len() * num_columns)?;
-        if !own.is_empty() {
-            d_embeddings.slice_set(&d_anchors, 0, 0)?;
-            for column in 1..num_columns {
-                let mine = d_candidates.narrow(0, (column - 1) * num_rows + own.start, own.len())?;
-                d_embeddings.slice_set(&mine, 0, column * own.len())?;
-            }
-        }
-        Ok(d_embeddings)
-    }
-
-    /// All ranks' candidates, column by column in the order of the batch's rows, from this rank's embeddings.
-    fn gather_candidates(&self, embeddings: &Tensor, num_rows: usize, num_columns: usize) -> Result<Tensor> {
-        let (h, seat) = (self.encoder.config().hidden_size, self.seat());
-        let (own, each) = (own_rows(num_rows, seat).len(), num_rows.div_ceil(seat.world_size));
-        let zeros = |rows: usize| Ok::<_, Error>(Tensor::zeros((rows, h), DType::F32, self.gpu.device())?);
-        let candidates = zeros(num_rows * (num_columns - 1))?;
-        for column in 1..num_columns {
-            // ranks give equally many; only the last ones that have rows have fewer, so that what is filled up stands at the end
-            let (mine, all) = (zeros(each)?, zeros(each * seat.world_size)?);
-            if own > 0 {
-                mine.slice_set(&embeddings.narrow(0, column * own, own)?, 0, 0)?;
-            }
-            let (from, to) = (element(&mine, 0)?, element(&all, 0)?);
-            // SAFETY: there is room for every rank's rows, and they are used after the join.
-            self.exchange(|peers| unsafe { peers.all_gather(from, to, each * h) })?;
-            self.exchange(|peers| peers.join())?;
-            candidates.slice_set(&all.narrow(0, 0, num_rows)?, 0, (column - 1) * num_rows)?;
-        }
-        Ok(candidates)
-    }
 }
 
 impl EncodeOnDevice for DeviceTrainer {
@@ -389,7 +269,7 @@ impl EncodeOnDevice for DeviceTrainer {
     }
 
     fn micro_batch_tokens(&self) -> usize {
-        self.settings.micro_batch_tokens
+        self.settings.tokens_at_once
     }
 }
 
@@ -403,17 +283,4 @@ fn own_rows(num_rows: usize, seat: Seat) -> Range<usize> {
 fn is_out_of_memory(error: &Error) -> bool {
     let text = error.to_string();
     ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"].iter().any(|name| text.contains(name))
-}
-
-/// A micro-batch's way through the encoder.
-fn pass<'a>(
-    gpu: &'a Gpu,
-    encoder: &'a Encoder,
-    optimizer: &'a Optimizer,
-    micro: &'a Micro,
-    dropout: Option<&'a Dropout>,
-    keep_masks: bool,
-) -> Result<Pass<'a>> {
-    let place = Place { gpu, batch: &micro.on_device, weights: &optimizer.weights, keep_masks };
-    Ok(encoder.pass(&optimizer.params, &micro.packed, dropout)?.on(place))
 }

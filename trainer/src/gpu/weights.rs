@@ -1,4 +1,4 @@
-//! The bf16 copy of the weights that matrix products read.
+//! The copy of the weights that matrix products read, in the type that the GPU computes with.
 
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ impl Weights {
             places.push((entry.range(), total));
             total += entry.len;
         }
-        let values = Tensor::zeros(total.max(1), DType::BF16, gpu.device())?;
+        let values = Tensor::zeros(total.max(1), gpu.precision().dtype(), gpu.device())?;
         Ok(Self { values, places, table: Tensor::new(table, gpu.device())? })
     }
 
@@ -59,8 +59,8 @@ impl Weights {
         if self.places.is_empty() {
             return Ok(());
         }
-        let launch = Launch::new("narrow_ranges", [BLOCKS, self.places.len(), 1], THREADS)
-            .with(address(&self.values, DType::BF16)?)
+        let launch = Launch::new("copy_weights", [BLOCKS, self.places.len(), 1], THREADS)
+            .with(self.address()?)
             .with(element(params, 0)?)
             .with(address(&self.table, DType::U32)?);
         // SAFETY: the ranges lie in the parameters, their places in the copy.
@@ -69,7 +69,7 @@ impl Weights {
 
     /// Where the copy begins.
     pub(super) fn address(&self) -> Result<u64> {
-        address(&self.values, DType::BF16)
+        address(&self.values, self.values.dtype())
     }
 
     /// Where in the copy a range of the flat vector begins that is one weight.
@@ -84,6 +84,6 @@ impl Weights {
         let first = self.first_of(range);
         let first =
             first.ok_or_else(|| Error::Internal(format!("elements {range:?} of the parameters are no weight of a layer")))?;
-        Ok(self.address()? + 2 * first as u64)
+        Ok(self.address()? + (self.values.dtype().size_in_bytes() * first) as u64)
     }
 }

@@ -17,6 +17,7 @@ use artel_trainer::model::ModelFolder;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 
 use super::Maker;
+use crate::join::precision;
 use crate::session::{Compute, TaskError, TaskResult};
 
 /// Shards of vectors that are fetched at once.
@@ -128,7 +129,7 @@ fn settings(spec: &RunSpec, compute: Compute) -> EmbedSettings {
         query_prompt: model.query_prompt.clone(),
         passage_prompt: model.passage_prompt.clone(),
         micro_batch_tokens: spec.train.micro_batch_tokens,
-        gpu: (spec.workers.device == DeviceKind::Cuda).then_some(compute.gpu),
+        gpu: (spec.workers.device == DeviceKind::Cuda).then(|| (compute.gpu, precision(spec.train.precision))),
     }
 }
 

@@ -7,8 +7,9 @@ use candle_core::{DType, Tensor};
 
 use super::{Check, differ, noise, timed, values};
 use crate::gpu::address::element;
-use crate::gpu::{self, Gpu};
-use crate::nccl::{Comm, Deadlines, Library, Seat, UniqueId};
+use crate::gpu::wire::Wire;
+use crate::gpu::{self, Gpu, Precision};
+use crate::nccl::{Comm, Deadlines, Element, Library, Seat, UniqueId};
 use crate::{Error, Result};
 
 /// Elements that a rank has: as many as no power of two divides.
@@ -31,7 +32,7 @@ pub fn check_exchanges(library: &Arc<Library>, ordinals: &[usize]) -> Check {
             let panicked = |_| Error::Internal("a rank of the check panicked".to_owned());
             outcomes.into_iter().try_for_each(|outcome| outcome.map_err(panicked)?)
         })?;
-        Ok(format!("sums and collections of {} ranks", ordinals.len()))
+        Ok(format!("sums in f32 and bf16, and collections, of {} ranks", ordinals.len()))
     })
 }
 
@@ -40,7 +41,7 @@ fn mine(rank: usize) -> Vec<f32> {
 }
 
 fn exchange(library: &Arc<Library>, id: UniqueId, seat: Seat, ordinal: usize) -> Result<()> {
-    let gpu: Gpu = gpu::open(ordinal)?;
+    let gpu: Gpu = gpu::open(ordinal, Precision::Bf16)?;
     let give_up = Arc::new(|why: &str| {
         tracing::error!("{why}");
         std::process::exit(1);
@@ -49,23 +50,34 @@ fn exchange(library: &Arc<Library>, id: UniqueId, seat: Seat, ordinal: usize) ->
     let peers = gpu.backend().peers(comm)?;
     let (sum, own) = (Tensor::new(mine(seat.rank), gpu.device())?, Tensor::new(mine(seat.rank), gpu.device())?);
     let all = Tensor::zeros(LEN * seat.world_size, DType::F32, gpu.device())?;
+    let (wire, rounded) = (Wire::new(&gpu, LEN)?, own.copy()?);
+    let on_wire = wire.narrow(&gpu, &rounded, 0..LEN)?;
     // SAFETY: the tensors are of the device and live until the wait.
     unsafe {
-        peers.all_reduce(element(&sum, 0)?, LEN)?;
+        peers.all_reduce(element(&sum, 0)?, LEN, Element::F32)?;
+        peers.all_reduce(on_wire, LEN, Element::Bf16)?;
         peers.all_gather(element(&own, 0)?, element(&all, 0)?, LEN)?;
     }
     peers.join()?;
     let doubled = (&sum + &sum)?;
+    wire.widen(&gpu, &rounded)?;
     peers.wait(&|| Ok(()))?;
     let ranks: Vec<Vec<f32>> = (0..seat.world_size).map(mine).collect();
     if all.to_vec1::<f32>()? != ranks.concat() {
         return Err(differ(format!("rank {} of {}: what the ranks have was not collected in order", seat.rank, seat.world_size)));
     }
-    for (at, found) in values(&doubled)?.into_iter().enumerate() {
-        let expected = 2.0 * ranks.iter().map(|rank| f64::from(rank[at])).sum::<f64>();
-        let error = (found - expected).abs();
-        if error.is_nan() || error > 1e-5 * seat.world_size as f64 {
-            return Err(differ(format!("rank {} of {}: sum {at} is {found}, expected {expected}", seat.rank, seat.world_size)));
+    let expected: Vec<f64> = (0..LEN).map(|at| ranks.iter().map(|rank| f64::from(rank[at])).sum()).collect();
+    // in bf16 each of the ranks' sums may be rounded
+    for (what, found, share, bound) in [("f32", values(&doubled)?, 2.0, 1e-5), ("bf16", values(&rounded)?, 1.0, 0.01)] {
+        for (at, (found, expected)) in found.into_iter().zip(&expected).enumerate() {
+            let error = (found - share * expected).abs();
+            if error.is_nan() || error > bound * seat.world_size as f64 {
+                let Seat { rank, world_size } = seat;
+                return Err(differ(format!(
+                    "rank {rank} of {world_size}: sum {at} in {what} is {found}, expected {}",
+                    share * expected
+                )));
+            }
         }
     }
     Ok(())

@@ -14,21 +14,28 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, CudaM
 
 use self::peers::CudaPeers;
 use super::kernels::KERNEL_FILES;
-use super::{Backend, Launch, Matrix, Peers, Product, Width};
+use super::{Backend, Launch, Matrix, Peers, Precision, Product, Width};
 use crate::nccl::{Bind, Comm};
 use crate::{Error, Result};
 
 /// The least compute capability: bf16 on tensor cores.
 const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 
-/// The kernels as PTX for compute capability 8.0, which the driver compiles for the device at hand.
-const PTX: [&str; 6] = [
-    include_str!(concat!(env!("OUT_DIR"), "/rows.ptx")),
-    include_str!(concat!(env!("OUT_DIR"), "/activation.ptx")),
-    include_str!(concat!(env!("OUT_DIR"), "/pooling.ptx")),
-    include_str!(concat!(env!("OUT_DIR"), "/attention.ptx")),
-    include_str!(concat!(env!("OUT_DIR"), "/weights.ptx")),
-    include_str!(concat!(env!("OUT_DIR"), "/loss.ptx")),
+/// The text of a file that the build made.
+macro_rules! ptx {
+    ($name:literal) => {
+        include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx"))
+    };
+}
+
+/// The kernels, in the order of [`KERNEL_FILES`], as PTX for compute capability 8.0, which the driver compiles for the device at hand: for bf16 and for f32.
+const PTX: [[&str; 2]; 6] = [
+    [ptx!("rows"), ptx!("rows_wide")],
+    [ptx!("activation"), ptx!("activation_wide")],
+    [ptx!("pooling"), ptx!("pooling_wide")],
+    [ptx!("attention"), ptx!("attention_wide")],
+    [ptx!("weights"), ptx!("weights_wide")],
+    [ptx!("loss"), ptx!("loss")],
 ];
 
 /// A device.
@@ -38,6 +45,7 @@ pub struct Cuda {
     kernels: HashMap<&'static str, CudaFunction>,
     multiprocessors: u32,
     name: String,
+    precision: Precision,
 }
 
 impl std::fmt::Debug for Cuda {
@@ -56,11 +64,11 @@ fn first_line(error: impl std::fmt::Display) -> String {
 }
 
 impl Cuda {
-    /// Device `ordinal` of those that CUDA_VISIBLE_DEVICES leaves, with a stream of its own.
+    /// Device `ordinal` of those that CUDA_VISIBLE_DEVICES leaves, with a stream of its own and the kernels of a precision.
     ///
     /// # Errors
     /// There is no such device, its driver is too old, or it is of a compute capability below 8.0.
-    pub fn open(ordinal: usize) -> Result<Self> {
+    pub fn open(ordinal: usize, precision: Precision) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal).map_err(|e| {
             let why = first_line(e);
             Error::input(format!("CUDA device {ordinal} cannot be opened: {why}; see `nvidia-smi` for what this machine has"))
@@ -90,7 +98,7 @@ impl Cuda {
         let name = format!("{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors");
         let mut kernels = HashMap::new();
         for (file, ptx) in KERNEL_FILES.iter().zip(PTX) {
-            let module = context.load_module(ptx.into()).map_err(|e| {
+            let module = context.load_module(ptx[usize::from(precision.is_wide())].into()).map_err(|e| {
                 let why = first_line(e);
                 Error::input(format!(
                     "CUDA device {ordinal} takes no kernels ({}.cu: {why}); update its driver, 580 or newer for CUDA 13.0",
@@ -101,7 +109,7 @@ impl Cuda {
                 kernels.insert(kernel, function(&module, kernel)?);
             }
         }
-        Ok(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32, name })
+        Ok(Self { device, cuda, kernels, multiprocessors: multiprocessors as u32, name, precision })
     }
 }
 
@@ -172,6 +180,10 @@ impl Backend for Cuda {
         self.name.clone()
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn multiprocessors(&self) -> u32 {
         self.multiprocessors
     }
@@ -224,7 +236,11 @@ impl Backend for Cuda {
         let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         let type_of = |width| match width {
             Width::Narrow => blas::cudaDataType_t::CUDA_R_16BF,
-            Width::Wide => blas::cudaDataType_t::CUDA_R_32F,
+            Width::Wide | Width::Rounded => blas::cudaDataType_t::CUDA_R_32F,
+        };
+        let sums = match product.operands {
+            Width::Rounded => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            Width::Narrow | Width::Wide => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let (operands, result) = (type_of(product.operands), type_of(product.result));
         let ((out, out_stride), repeats) = (product.out, product.repeats);
@@ -252,7 +268,7 @@ impl Backend for Cuda {
                 out_stride as i32,
                 repeats.out as i64,
                 repeats.count as i32,
-                blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                sums,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         };

@@ -35,10 +35,10 @@ impl Peers for CudaPeers {
         self.comm.seat()
     }
 
-    unsafe fn all_reduce(&self, address: u64, len: usize) -> Result<()> {
+    unsafe fn all_reduce(&self, address: u64, len: usize, element: Element) -> Result<()> {
         Self::order(&self.kernels, &self.exchanges)?;
         // SAFETY: the caller's promise; the stream is of the device.
-        unsafe { self.comm.all_reduce(address, len, Element::F32, self.exchanges.cu_stream().cast()) }
+        unsafe { self.comm.all_reduce(address, len, element, self.exchanges.cu_stream().cast()) }
     }
 
     unsafe fn all_gather(&self, from: u64, to: u64, len: usize) -> Result<()> {

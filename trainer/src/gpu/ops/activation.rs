@@ -1,6 +1,6 @@
 //! The activations: `kernels/activation.cu`.
 
-use super::{OnGpu, Partials, column_loop, narrow};
+use super::{OnGpu, Partials, column_loop};
 use crate::gpu::Place;
 use crate::gpu::address::element;
 use crate::gpu::launch::Launch;
@@ -32,8 +32,8 @@ impl OnGpu for Activate<'_> {
         let (n, width) = self.output.dims2()?;
         let (launch, _) = activation_loop(place, "activate", n, width)?;
         let launch = launch
-            .with(narrow(self.output)?)
-            .with(narrow(self.input.unwrap_or(self.output))?)
+            .with(place.values(self.output)?)
+            .with(place.values(self.input.unwrap_or(self.output))?)
             .with(element(self.params, self.bias.start)?)
             .with(number(self.kind))
             .count(n)
@@ -49,8 +49,8 @@ impl OnGpu for ActivateBackward<'_> {
         let (launch, blocks) = activation_loop(place, "activate_backward", n, width)?;
         let partials = Partials::new(place.gpu, 1, blocks, width)?;
         let launch = launch
-            .with(narrow(self.input)?)
-            .with(narrow(self.d)?)
+            .with(place.values(self.input)?)
+            .with(place.values(self.d)?)
             .with(partials.address)
             .with(element(self.params, self.bias.start)?)
             .with(number(self.kind))

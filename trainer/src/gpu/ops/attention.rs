@@ -1,10 +1,10 @@
-//! Attention: `kernels/attention.cu`.
+//! Attention: `kernels/attention.cu`, and `attention_wide.cu` in f32.
 
 use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 
-use super::{DropoutArgument, OnGpu, WARP, narrow, wide};
+use super::{DropoutArgument, OnGpu, WARP, wide};
 use crate::dropout::SiteDropout;
 use crate::gpu::Place;
 use crate::gpu::address::{address, element};
@@ -57,19 +57,19 @@ struct Saved {
     d_context: u64,
 }
 
-// SAFETY: kernels/attention.cu, `Projected`.
+// SAFETY: kernels/attention.cuh, `Projected`.
 unsafe impl Argument for Projected {}
-// SAFETY: kernels/attention.cu, `Batch`.
+// SAFETY: kernels/attention.cuh, `Batch`.
 unsafe impl Argument for Batch {}
-// SAFETY: kernels/attention.cu, `Mask`.
+// SAFETY: kernels/attention.cuh, `Mask`.
 unsafe impl Argument for Mask {}
-// SAFETY: kernels/attention.cu, `Saved`.
+// SAFETY: kernels/attention.cuh, `Saved`.
 unsafe impl Argument for Saved {}
 
 impl Projected {
-    fn of(qkv: &Tensor, params: &Tensor, biases: &[Range<usize>; 3]) -> Result<Self> {
+    fn of(qkv: &Tensor, params: &Tensor, biases: &[Range<usize>; 3], place: &Place<'_>) -> Result<Self> {
         let [queries, keys, values] = biases.each_ref().map(|bias| element(params, bias.start));
-        Ok(Self { qkv: narrow(qkv)?, biases: [queries?, keys?, values?] })
+        Ok(Self { qkv: place.values(qkv)?, biases: [queries?, keys?, values?] })
     }
 }
 
@@ -151,9 +151,9 @@ impl OnGpu for Attention<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let n = self.context.dims2()?.0;
         let launch = tile_launch("attention", self.heads, place)?
-            .with(narrow(self.context)?)
+            .with(place.values(self.context)?)
             .with(wide(self.log_sums)?)
-            .with(Projected::of(self.qkv, self.params, &self.biases)?)
+            .with(Projected::of(self.qkv, self.params, &self.biases, place)?)
             .with(Batch::of(self.heads, n, place))
             .with(Mask::of_forward(self.dropout, place)?);
         // SAFETY: the batch's tokens are the rows of all matrices, and the heads' features their columns.
@@ -166,14 +166,14 @@ impl OnGpu for AttentionBackward<'_> {
         let (gpu, heads) = (place.gpu, self.heads);
         let n = self.d_qkv.dims2()?.0;
         let deltas = wide(&gpu.scratch("deltas", n * heads.num, DType::F32)?)?;
-        let (context, d_context) = (narrow(self.context)?, narrow(self.d_context)?);
+        let (context, d_context) = (place.values(self.context)?, place.values(self.d_context)?);
         let saved = Saved { log_sums: wide(self.log_sums)?, deltas, context, d_context };
         let (mask, _memory) = Mask::of_backward(self.dropout, place)?;
         // the first one makes the deltas, which the second one reads
         for kernel in ["attention_backward_queries", "attention_backward_keys"] {
             let launch = tile_launch(kernel, heads, place)?
-                .with(narrow(self.d_qkv)?)
-                .with(Projected::of(self.qkv, self.params, &self.biases)?)
+                .with(place.values(self.d_qkv)?)
+                .with(Projected::of(self.qkv, self.params, &self.biases, place)?)
                 .with(saved)
                 .with(Batch::of(heads, n, place))
                 .with(mask);

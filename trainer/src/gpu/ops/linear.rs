@@ -4,14 +4,11 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::{OnGpu, grad_of, narrow, rows::add_column_sums};
+use super::{OnGpu, grad_of, rows::add_column_sums};
 use crate::Result;
 use crate::gpu::{Matrix, Place, Product, Repeats, Width};
 use crate::ops::linear::LinearParams;
 use crate::ops::{GradPart, Linear, LinearBackward};
-
-/// Bytes of a bf16.
-const NARROW: u64 = 2;
 
 fn matrix(address: u64, stride: usize) -> Matrix {
     Matrix { address, stride, transposed: false }
@@ -29,7 +26,7 @@ fn stacked(layers: &[LinearParams], place: &Place<'_>) -> Result<Option<(u64, us
         if place.weights.place(&layer.weight)? != next {
             return Ok(None);
         }
-        next += NARROW * layer.weight.len() as u64;
+        next += place.bytes(layer.weight.len());
     }
     Ok(Some((first, layers.iter().map(|layer| layer.bias.len()).sum())))
 }
@@ -60,15 +57,15 @@ fn alike(layers: &[LinearParams]) -> Vec<(&LinearParams, usize)> {
 impl OnGpu for Linear<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let ((n, width_in), (_, width)) = (self.input.dims2()?, self.output.dims2()?);
-        let (input, output) = (narrow(self.input)?, narrow(self.output)?);
+        let (input, output) = (place.values(self.input)?, place.values(self.output)?);
         for (weight, columns) in products(self.layers, place)? {
             let product = Product {
                 sizes: (n, columns.len(), width_in),
                 left: matrix(input, width_in),
                 right: transposed(weight, width_in),
-                out: (output + NARROW * columns.start as u64, width),
-                operands: Width::Narrow,
-                result: Width::Narrow,
+                out: (output + place.bytes(columns.start), width),
+                operands: place.gpu.precision().operands(),
+                result: place.gpu.precision().stored(),
                 accumulate: false,
                 repeats: Repeats::ONCE,
             };
@@ -83,15 +80,15 @@ impl LinearBackward<'_> {
     /// [`LinearBackward::input`] on a GPU.
     pub(crate) fn launch_input(&self, place: &Place<'_>, d_input: &Tensor, accumulate: bool) -> Result<()> {
         let ((n, width), (_, width_in)) = (self.d_output.dims2()?, d_input.dims2()?);
-        let (d_output, to) = (narrow(self.d_output)?, narrow(d_input)?);
+        let (d_output, to) = (place.values(self.d_output)?, place.values(d_input)?);
         for (index, (weight, columns)) in products(self.layers, place)?.into_iter().enumerate() {
             let product = Product {
                 sizes: (n, width_in, columns.len()),
-                left: matrix(d_output + NARROW * columns.start as u64, width),
+                left: matrix(d_output + place.bytes(columns.start), width),
                 right: matrix(weight, width_in),
                 out: (to, width_in),
-                operands: Width::Narrow,
-                result: Width::Narrow,
+                operands: place.gpu.precision().operands(),
+                result: place.gpu.precision().stored(),
                 accumulate: accumulate || index > 0,
                 repeats: Repeats::ONCE,
             };
@@ -104,17 +101,17 @@ impl LinearBackward<'_> {
     /// [`LinearBackward::params`] on a GPU.
     pub(crate) fn launch_params(&self, place: &Place<'_>, input: &Tensor, grad: GradPart<'_>, with_bias: bool) -> Result<()> {
         let ((n, width), (_, width_in)) = (self.d_output.dims2()?, input.dims2()?);
-        let (d_output, x) = (narrow(self.d_output)?, narrow(input)?);
+        let (d_output, x) = (place.values(self.d_output)?, place.values(input)?);
         let mut column = 0;
         for (layer, count) in alike(self.layers) {
-            let (d, width_out) = (d_output + NARROW * column as u64, layer.bias.len());
+            let (d, width_out) = (d_output + place.bytes(column), layer.bias.len());
             let apart = self.layers.get(1).map_or(0, |second| second.weight.start - self.layers[0].weight.start);
             let product = Product {
                 sizes: (width_out, width_in, n),
                 left: transposed(d, width),
                 right: matrix(x, width_in),
                 out: (grad_of(grad, &layer.weight)?, width_in),
-                operands: Width::Narrow,
+                operands: place.gpu.precision().operands(),
                 result: Width::Wide,
                 accumulate: true,
                 repeats: Repeats { count, left: width_out, right: 0, out: apart },

@@ -74,11 +74,6 @@ impl Places {
     }
 }
 
-/// The address of activations.
-fn narrow(tensor: &Tensor) -> Result<u64> {
-    address(tensor, DType::BF16)
-}
-
 /// The address of values that are f32 on a GPU too.
 fn wide(tensor: &Tensor) -> Result<u64> {
     address(tensor, DType::F32)

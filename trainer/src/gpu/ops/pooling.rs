@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{OnGpu, WARP, narrow, rows_of, wide};
+use super::{OnGpu, WARP, rows_of, wide};
 use crate::Result;
 use crate::gpu::Place;
 use crate::gpu::launch::{Argument, Launch};
@@ -44,8 +44,10 @@ fn launch(kernel: &str, embeddings: &Tensor) -> Result<Launch> {
 impl OnGpu for Pool<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (_, h) = rows_of(self.hidden)?;
-        let launch =
-            launch("pool", self.embeddings)?.with(wide(self.pooled)?).with(wide(self.embeddings)?).with(narrow(self.hidden)?);
+        let launch = launch("pool", self.embeddings)?
+            .with(wide(self.pooled)?)
+            .with(wide(self.embeddings)?)
+            .with(place.values(self.hidden)?);
         // SAFETY: the batch's sequences are the rows of `pooled` and `embeddings`, and its tokens those of `hidden`.
         unsafe { place.gpu.backend().launch(&finish(launch, self.pooling, place, h)) }
     }
@@ -55,8 +57,8 @@ impl OnGpu for PoolBackward<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (_, h) = rows_of(self.d_hidden)?;
         let launch = launch("pool_backward", self.d_embeddings)?
-            .with(narrow(self.d_hidden)?)
-            .with(narrow(self.hidden.unwrap_or(self.d_hidden))?)
+            .with(place.values(self.d_hidden)?)
+            .with(place.values(self.hidden.unwrap_or(self.d_hidden))?)
             .with(wide(self.pooled)?)
             .with(wide(self.d_embeddings)?);
         // SAFETY: as for the forward; only the maximum reads the hidden states, and it is given them.

@@ -1,6 +1,6 @@
 //! Embeddings, residual sums and LayerNorm: `kernels/rows.cu`.
 
-use super::{DropoutArgument, OnGpu, Partials, Places, grad_of, narrow, row_launch, row_loop, rows_of};
+use super::{DropoutArgument, OnGpu, Partials, Places, grad_of, row_launch, row_loop, rows_of};
 use crate::gpu::address::element;
 use crate::gpu::launch::{Argument, Launch};
 use crate::gpu::{Place, batch::Runs};
@@ -44,7 +44,7 @@ impl OnGpu for Embed<'_> {
         let (n, h) = rows_of(self.output)?;
         let norm = &self.embedding.norm;
         let launch = row_launch("embed", n, h)
-            .with(narrow(self.output)?)
+            .with(place.values(self.output)?)
             .with(Tables::of(self.params, self.embedding, place)?)
             .with(Places::of(place))
             .with(element(self.params, norm.gamma.start)?)
@@ -69,7 +69,7 @@ impl OnGpu for EmbedBackward<'_> {
         let partials = Partials::new(gpu, 2, blocks, h)?;
         let launch = launch
             .shared_floats(h)
-            .with(narrow(self.d)?)
+            .with(place.values(self.d)?)
             .with(partials.address)
             .with(Tables::of(self.params, self.embedding, place)?)
             .with(Places::of(place))
@@ -97,7 +97,7 @@ impl EmbedBackward<'_> {
         }
         let launch = Launch::new("scatter_rows", [runs.count, 1, 1], RUN_THREADS)
             .with(table_grad)
-            .with(narrow(self.d)?)
+            .with(place.values(self.d)?)
             .with(runs.order)
             .with(runs.runs)
             .count(h);
@@ -110,8 +110,8 @@ impl OnGpu for Normalize<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, h) = rows_of(self.output)?;
         let launch = row_launch("normalize", n, h)
-            .with(narrow(self.output)?)
-            .with(narrow(self.input)?)
+            .with(place.values(self.output)?)
+            .with(place.values(self.input)?)
             .with(element(self.params, self.norm.gamma.start)?)
             .with(element(self.params, self.norm.beta.start)?)
             .count(n)
@@ -126,9 +126,9 @@ impl OnGpu for ResidualNormalize<'_> {
     fn launch(&self, place: &Place<'_>) -> Result<()> {
         let (n, h) = rows_of(self.output)?;
         let launch = row_launch("residual_normalize", n, h)
-            .with(narrow(self.sums)?)
-            .with(narrow(self.output)?)
-            .with(narrow(self.residual)?)
+            .with(place.values(self.sums)?)
+            .with(place.values(self.output)?)
+            .with(place.values(self.residual)?)
             .with(Places::of(place))
             .with(element(self.params, self.bias.start)?)
             .with(element(self.params, self.norm.gamma.start)?)
@@ -150,10 +150,10 @@ impl OnGpu for ResidualNormalizeBackward<'_> {
         let partials = Partials::new(gpu, 3, blocks, h)?;
         let launch = launch
             .shared_floats(h)
-            .with(narrow(self.d)?)
-            .with(narrow(self.d_projected)?)
+            .with(place.values(self.d)?)
+            .with(place.values(self.d_projected)?)
             .with(partials.address)
-            .with(narrow(self.sums)?)
+            .with(place.values(self.sums)?)
             .with(Places::of(place))
             .with(element(self.params, self.norm.gamma.start)?)
             .with(DropoutArgument::of(self.dropout))

@@ -1,0 +1,74 @@
+//! What a step takes of a device's memory, and with that how a batch is cut.
+//!
+//! A batch whose activations fit goes through the encoder in one piece. One that is larger is cut into pieces; the activations of as many as fit are kept, and the rest are embedded
+//! again on the way back (GradCache with partial recomputation). With a share f of the tokens kept, a step costs 1 + (1 - f) / 3 of one that keeps all.
+
+use super::Precision;
+use crate::encoder::Encoder;
+
+/// The share of what is free that is planned with; the rest is for what libraries take.
+const FREE_SHARE: f64 = 0.85;
+/// Bytes a parameter: it, its moments, its gradient; its copy comes on top.
+const STATE_BYTES: usize = 16;
+/// What the loss may take.
+const LOSS_BYTES: usize = 1 << 30;
+/// Tokens at once: as few as one long text and some, and as many as the sizes of products allow with ease.
+pub(super) const LEAST_TOKENS: usize = 1024;
+const MOST_TOKENS: usize = 1 << 19;
+/// A piece is this part of what fits, so that most of it is for what is kept ...
+const PIECES: usize = 8;
+/// ... unless it is so small that products do not fill the device.
+const LEAST_PIECE: usize = 1 << 14;
+
+/// How many tokens' activations fit into so many free bytes, beside a state that is yet to come, and the loss.
+pub fn tokens_in(free_bytes: usize, encoder: &Encoder, precision: Precision) -> usize {
+    let free = (free_bytes as f64 * FREE_SHARE) as usize;
+    let fixed = state_bytes(encoder, precision) + LOSS_BYTES;
+    (free.saturating_sub(fixed) / token_bytes(encoder, precision)).clamp(LEAST_TOKENS, MOST_TOKENS)
+}
+
+/// Bytes that a step takes which keeps so many tokens' activations, the state and the loss included.
+pub fn step_bytes(tokens: usize, encoder: &Encoder, precision: Precision) -> usize {
+    state_bytes(encoder, precision) + LOSS_BYTES + tokens * token_bytes(encoder, precision)
+}
+
+/// The longest piece of a batch of so many tokens, where the activations of `fitting` may be kept.
+pub(super) fn piece(tokens: usize, fitting: usize) -> usize {
+    if tokens <= fitting { fitting } else { (fitting / PIECES).max(LEAST_PIECE).min(fitting.div_ceil(2)) }
+}
+
+/// The share of a batch of so many tokens whose activations are kept.
+pub fn kept_share(tokens: f64, fitting: f64) -> f64 {
+    let piece = piece(tokens as usize, fitting as usize) as f64;
+    if tokens <= fitting { 1.0 } else { ((fitting - piece) / tokens).max(0.0) }
+}
+
+fn state_bytes(encoder: &Encoder, precision: Precision) -> usize {
+    encoder.layout().total * (STATE_BYTES + precision.value_bytes())
+}
+
+/// Bytes that a token takes in a step: activations, a bit for each probability of the longest texts, buffers.
+fn token_bytes(encoder: &Encoder, precision: Precision) -> usize {
+    let config = encoder.config();
+    let masks = config.num_hidden_layers * config.num_attention_heads * config.max_position_embeddings / 8;
+    encoder.activation_bytes(1) / size_of::<f32>() * precision.value_bytes()
+        + masks
+        + encoder.buffer_width() * precision.value_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a batch that fits is one piece, one that does not is cut so that most of the memory keeps activations, and pieces stay large enough for products where memory allows it.
+    /// Method: sizes of a large and of a small device, and tiny ones.
+    #[test]
+    fn pieces() {
+        assert_eq!(piece(400_000, 400_000), 400_000);
+        assert_eq!(piece(780_000, 400_000), 50_000);
+        assert_eq!(piece(780_000, 60_000), 16_384);
+        assert_eq!((piece(5000, 1024), piece(5000, 1), piece(5, 3)), (512, 1, 2));
+        assert_eq!((kept_share(400_000.0, 400_000.0), kept_share(700_000.0, 400_000.0)), (1.0, 0.5));
+        assert!(kept_share(1e9, 1024.0) < 1e-6);
+    }
+}
