@@ -5,7 +5,7 @@
 #   bench/gpu.sh run [FOLDER] [OUT]    on the machine with the GPU: artel doctor --gpu, then every row, ours and theirs in turn; OUT (bench/results)
 #                                      gets gpu-DATE.json and .md. Without torch and transformers there, theirs are left out, and that is said.
 # Settings: ARTEL_SHARED (for peer/bench_gpu.py and the lengths), ROUNDS=1, STEPS=30, ROWS (names of the rows to run, all), NAME=gpu-DATE, PEER_SECONDS=300 (the
-# longest that one of their figures may take: compiling takes minutes).
+# longest that one of their figures may take: compiling takes minutes), COMPILED=yes (no: theirs is not compiled).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-}
@@ -73,6 +73,8 @@ run() {
     ours train-64-even train --batch 64 --steps "$steps"
     ours train-1024 train --batch 1024 --steps 8 --warmup 2
     ours train-4096 train --batch 4096 --steps 5 --warmup 2
+    ours train-64-tf32 train --batch 64 --steps "$steps" --precision tf32
+    ours train-64-f32 train --batch 64 --steps "$steps" --precision f32
     ours encode encode
     ours loss loss --rows 65536
     ours optimizer optimizer
@@ -80,12 +82,13 @@ run() {
     theirs train-64-even --batch 64 --steps "$steps"
     theirs train-4096 --batch 4096 --cached 64 --steps 2 --warmup 1
     theirs train-1024 --batch 1024 --cached 64 --steps 4 --warmup 1
+    [ "${COMPILED:-yes}" = yes ] || continue
     theirs train-64-even --batch 64 --steps "$steps" --compile
     theirs train-64 --batch 64 --steps "$steps" --compile
   done
   ours profile-64 train --batch 64 --steps 5 --warmup 3 --profile
   ours profile-1024 train --batch 1024 --steps 2 --warmup 1 --profile
-  python3 "$root/bench/gpu.py" "$out/$name.lines" "$out/$name" "ROUNDS=${ROUNDS:-1} STEPS=$steps bench/gpu.sh run"
+  python3 "$root/bench/gpu.py" "$out/$name.lines" "$out/$name" "ROUNDS=${ROUNDS:-1} STEPS=$steps${COMPILED:+ COMPILED=$COMPILED} bench/gpu.sh run"
   [ -z "$failed" ] || { echo "some of artel's rows failed" >&2; exit 1; }
 }
 

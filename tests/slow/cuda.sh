@@ -13,19 +13,23 @@ deploy/cuda-toolchain.sh "$folder"
 
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-printf '%-4s %-40s %9s %12s %8s\n' arch kernel registers "spilt bytes" shared
+printf '%-4s %-5s %-40s %9s %12s %8s\n' arch type kernel registers "spilt bytes" shared
+kernels() { # ARCH TYPE FILE
+  local wide=()
+  [ "$2" = bf16 ] || wide=(-DWIDE_VALUES)
+  nvcc -cubin "-arch=sm_$1" -std=c++17 -O3 -Werror all-warnings -Xptxas -v "${wide[@]}" "$3" -o "$out/kernel.cubin" 2> "$out/log" || { cat "$out/log" >&2; exit 1; }
+  awk -v arch="$1" -v type="$2" '
+    /Compiling entry function/ { split($0, part, "\x27"); kernel = part[2] }
+    /bytes spill stores/ { for (i = 1; i < NF; i++) if ($(i + 1) == "bytes" && $(i + 2) == "spill" && $(i + 3) ~ /^stores/) spilt = $i }
+    /Used [0-9]+ registers/ {
+      shared = 0
+      for (i = 1; i < NF; i++) { if ($i == "Used") registers = $(i + 1); if ($(i + 1) == "bytes" && $(i + 2) ~ /^smem/) shared = $i }
+      printf "%-4s %-5s %-40s %9s %12s %8s\n", arch, type, kernel, registers, spilt, shared
+    }' "$out/log"
+}
 for arch in 80 90; do
-  for file in trainer/kernels/*.cu; do
-    nvcc -cubin "-arch=sm_$arch" -std=c++17 -O3 -Werror all-warnings -Xptxas -v "$file" -o "$out/kernel.cubin" 2> "$out/log" || { cat "$out/log" >&2; exit 1; }
-    awk -v arch="$arch" '
-      /Compiling entry function/ { split($0, part, "\x27"); kernel = part[2] }
-      /bytes spill stores/ { for (i = 1; i < NF; i++) if ($(i + 1) == "bytes" && $(i + 2) == "spill" && $(i + 3) ~ /^stores/) spilt = $i }
-      /Used [0-9]+ registers/ {
-        shared = 0
-        for (i = 1; i < NF; i++) { if ($i == "Used") registers = $(i + 1); if ($(i + 1) == "bytes" && $(i + 2) ~ /^smem/) shared = $i }
-        printf "%-4s %-40s %9s %12s %8s\n", arch, kernel, registers, spilt, shared
-      }' "$out/log"
-  done
+  for file in rows activation pooling attention weights loss; do kernels $arch bf16 "trainer/kernels/$file.cu"; done
+  for file in rows activation pooling attention_wide weights; do kernels $arch f32 "trainer/kernels/$file.cu"; done
 done
 
 cargo clippy --workspace --features cuda -- -D warnings

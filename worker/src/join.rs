@@ -18,7 +18,7 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
-use artel_trainer::gpu::{self, EncodeOnDevice as _};
+use artel_trainer::gpu;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::nccl::Element;
@@ -93,7 +93,8 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
         };
         trainer = trainer.on_gpu(gpu, peers, exchanged)?.with_tokens_at_once(limit);
     }
-    let plan = plan(&trainer, threads, activations);
+    let share = table.num_tokens() * spec.train.global_batch_size / table.num_rows().max(1) / task.members.len().max(1);
+    let plan = plan(&trainer, threads, activations, share);
     let rank = task.rank as usize;
     let seat = Seat { generation: task.generation, rank, world_size: task.members.len() };
     let mut warnings = folder.warnings.clone();
@@ -140,13 +141,12 @@ fn end_process(why: &str) {
     end_at_once(Exit::WorkerLost.code());
 }
 
-/// What the worker computes with, for people.
-fn plan(trainer: &Trainer, threads: usize, activations: usize) -> String {
+/// What the worker computes with, for people; its share of a batch has about so many tokens.
+fn plan(trainer: &Trainer, threads: usize, activations: usize, tokens: usize) -> String {
     match trainer.device() {
         Some(device) => {
-            let tokens = device.micro_batch_tokens();
-            let gpu = device.gpu();
-            format!("{}, {}, activations of up to {tokens} tokens kept at once", gpu.backend().describe(), gpu.precision().name())
+            let (gpu, fitting) = (device.gpu(), device.settings().tokens_at_once);
+            format!("{}, {}, {}", gpu.backend().describe(), gpu.precision().name(), gpu::in_words(tokens, fitting))
         }
         None => format!(
             "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",

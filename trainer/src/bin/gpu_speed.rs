@@ -17,9 +17,7 @@ use std::time::Instant;
 use artel_trainer::encode::{Encoding, TokenTexts};
 use artel_trainer::encoder::{Encoder, Workspaces};
 use artel_trainer::gpu::profile::{Profile, Times};
-use artel_trainer::gpu::{
-    self, DeviceLoss, DeviceSettings, DeviceTrainer, EncodeOnDevice as _, Gpu, Next, Optimizer, Others, Precision,
-};
+use artel_trainer::gpu::{self, DeviceLoss, DeviceSettings, DeviceTrainer, Gpu, Next, Optimizer, Others, Precision};
 use artel_trainer::interrupt::Interrupt;
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::config::BertConfig;
@@ -181,7 +179,7 @@ fn train(settings: &Settings) -> Result<Value> {
     Ok(
         json!({"what": "train", "shape": settings.values.get("shape"), "batch": batch, "pairs_per_s": (batch * steps) as f64 / total,
         "real_tokens_per_s": tokens as f64 / total, "step_ms_median": 1e3 * took[steps / 2],
-        "model_flops_utilisation": work / total / peak, "tokens_at_once": trainer.micro_batch_tokens(), "precision": gpu.precision().name(), "last_loss": loss,
+        "model_flops_utilisation": work / total / peak, "tokens_at_once": trainer.settings().tokens_at_once, "precision": gpu.precision().name(), "last_loss": loss,
         "device": gpu.backend().describe(), "profile": profile}),
     )
 }

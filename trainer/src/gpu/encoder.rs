@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
+use super::memory::MOST_TOGETHER;
 use super::{DeviceBatch, DeviceTrainer, Gpu, Place, Weights, ops};
 use crate::Result;
 use crate::encoder::{Encoder, Workspace};
@@ -38,7 +39,7 @@ impl DeviceEncoder {
     /// The model does not run on it, or it gives no memory.
     pub fn new(gpu: Gpu, encoder: Encoder, params: &Tensor) -> Result<Self> {
         ops::check_model(encoder.config())?;
-        let micro_batch_tokens = DeviceTrainer::tokens_that_fit(&gpu, &encoder)?;
+        let micro_batch_tokens = DeviceTrainer::tokens_that_fit(&gpu, &encoder)?.min(MOST_TOGETHER);
         let params = params.to_device(gpu.device())?;
         let weights = Weights::new(&gpu, encoder.layout())?;
         weights.update(&gpu, &params)?;

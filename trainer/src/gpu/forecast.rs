@@ -37,7 +37,7 @@ pub const KINDS: [GpuKind; 5] = [
 pub const ASSUMPTIONS: [&str; 6] = [
     "calibrated by one H200 (bench/results/gpu-2026-11-26.md); other kinds by their datasheets: half of the work goes with bf16 products, the rest with memory bandwidth; none of them was run",
     "several GPUs were never run on real links: sums move 2 (G-1)/G times 4 bytes a parameter at 80% of the slowest link, layers' behind the last backward, the word table's not",
-    "a batch that does not fit is embedded twice, which costs a third more",
+    "of a batch that does not fit, what is not kept is embedded twice, which costs up to a third more",
     "all texts are as long as the mean; the loss's time goes with rows x candidates x width, six Matryoshka widths",
     "no checkpoints, evaluations, reading of data or lost machines",
     "efficiency is the time that one GPU would take for the same global batch, divided by GPUs times this time",

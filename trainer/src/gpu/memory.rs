@@ -12,9 +12,10 @@ const FREE_SHARE: f64 = 0.85;
 const STATE_BYTES: usize = 16;
 /// What the loss may take.
 const LOSS_BYTES: usize = 1 << 30;
-/// Tokens at once: as few as one long text and some, and as many as the sizes of products allow with ease.
+/// Tokens whose activations are kept at once, at the least: one long text and some.
 pub(super) const LEAST_TOKENS: usize = 1024;
-const MOST_TOKENS: usize = 1 << 19;
+/// Tokens that go through the device together, at the most: as many as the sizes of products allow with ease.
+pub(super) const MOST_TOGETHER: usize = 1 << 19;
 /// A piece is this part of what fits, so that most of it is for what is kept ...
 const PIECES: usize = 8;
 /// ... unless it is so small that products do not fill the device.
@@ -24,7 +25,7 @@ const LEAST_PIECE: usize = 1 << 14;
 pub fn tokens_in(free_bytes: usize, encoder: &Encoder, precision: Precision) -> usize {
     let free = (free_bytes as f64 * FREE_SHARE) as usize;
     let fixed = state_bytes(encoder, precision) + LOSS_BYTES;
-    (free.saturating_sub(fixed) / token_bytes(encoder, precision)).clamp(LEAST_TOKENS, MOST_TOKENS)
+    (free.saturating_sub(fixed) / token_bytes(encoder, precision)).max(LEAST_TOKENS)
 }
 
 /// Bytes that a step takes which keeps so many tokens' activations, the state and the loss included.
@@ -34,13 +35,25 @@ pub fn step_bytes(tokens: usize, encoder: &Encoder, precision: Precision) -> usi
 
 /// The longest piece of a batch of so many tokens, where the activations of `fitting` may be kept.
 pub(super) fn piece(tokens: usize, fitting: usize) -> usize {
-    if tokens <= fitting { fitting } else { (fitting / PIECES).max(LEAST_PIECE).min(fitting.div_ceil(2)) }
+    let piece = if tokens <= fitting { fitting } else { (fitting / PIECES).max(LEAST_PIECE).min(fitting.div_ceil(2)) };
+    piece.min(MOST_TOGETHER)
 }
 
 /// The share of a batch of so many tokens whose activations are kept.
 pub fn kept_share(tokens: f64, fitting: f64) -> f64 {
     let piece = piece(tokens as usize, fitting as usize) as f64;
     if tokens <= fitting { 1.0 } else { ((fitting - piece) / tokens).max(0.0) }
+}
+
+/// What comes of a rank's share of a batch, about so many tokens, for people.
+pub fn in_words(tokens: usize, fitting: usize) -> String {
+    let again = 100.0 * (1.0 - kept_share(tokens as f64, fitting as f64));
+    match again > 0.0 {
+        false => format!("activations of a batch kept whole: about {tokens} tokens of the {fitting} that fit"),
+        true => format!(
+            "activations of {fitting} tokens kept at once: of a batch's {tokens} or so {again:.0}% are embedded again on the way back"
+        ),
+    }
 }
 
 fn state_bytes(encoder: &Encoder, precision: Precision) -> usize {
@@ -64,11 +77,13 @@ mod tests {
     /// Method: sizes of a large and of a small device, and tiny ones.
     #[test]
     fn pieces() {
-        assert_eq!(piece(400_000, 400_000), 400_000);
+        assert_eq!((piece(400_000, 400_000), piece(400_000, 900_000)), (400_000, 1 << 19));
         assert_eq!(piece(780_000, 400_000), 50_000);
         assert_eq!(piece(780_000, 60_000), 16_384);
         assert_eq!((piece(5000, 1024), piece(5000, 1), piece(5, 3)), (512, 1, 2));
         assert_eq!((kept_share(400_000.0, 400_000.0), kept_share(700_000.0, 400_000.0)), (1.0, 0.5));
         assert!(kept_share(1e9, 1024.0) < 1e-6);
+        assert_eq!(in_words(12_000, 400_000), "activations of a batch kept whole: about 12000 tokens of the 400000 that fit");
+        assert!(in_words(700_000, 400_000).contains("of a batch's 700000 or so 50% are embedded again"));
     }
 }

@@ -33,7 +33,7 @@ pub use batch::DeviceBatch;
 pub use encoder::{DeviceEncoder, EncodeOnDevice};
 pub use launch::{Launch, Matrix, Product, Repeats, Width};
 pub use loss::DeviceLoss;
-pub use memory::{kept_share, step_bytes, tokens_in};
+pub use memory::{in_words, kept_share, step_bytes, tokens_in};
 pub(crate) use ops::OnGpu;
 pub use optimizer::{Optimizer, Outcome};
 pub use peers::{Peers, join};

@@ -8,7 +8,7 @@ mod gradient;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::memory::{self, LEAST_TOKENS};
+use super::memory::{self, LEAST_TOKENS, MOST_TOGETHER};
 use super::micro::CutBatch;
 use super::wire::Wire;
 use super::{EncodeOnDevice, Gpu, Optimizer, Outcome, Peers, ops};
@@ -269,7 +269,7 @@ impl EncodeOnDevice for DeviceTrainer {
     }
 
     fn micro_batch_tokens(&self) -> usize {
-        self.settings.tokens_at_once
+        self.settings.tokens_at_once.min(MOST_TOGETHER)
     }
 }
 
