@@ -152,7 +152,7 @@ impl Backend for Emulated {
     }
 
     fn free_bytes(&self) -> Result<usize> {
-        Ok(1 << 30)
+        Ok(1 << 32)
     }
 
     fn synchronize(&self) -> Result<()> {

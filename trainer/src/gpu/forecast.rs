@@ -188,10 +188,10 @@ mod tests {
     #[test]
     fn what_was_measured() {
         let encoder = base();
-        for (batch, measured, embedded) in [(64, 2709.0, 1.0), (1024, 3646.0, 1.0), (4096, 2733.0, 2.0)] {
+        for (batch, measured, embedded) in [(64, 2709.0, 1.0), (1024, 3646.0, 1.0), (4096, 3197.0, 1.39)] {
             let found = forecast(&work(&encoder, batch), &cluster(1));
             let off = found.pairs_per_second / measured - 1.0;
-            assert!(off.abs() < 0.06 && found.embedded == embedded, "{batch}: {found:?}, measured {measured}");
+            assert!(off.abs() < 0.06 && (found.embedded - embedded).abs() < 0.01, "{batch}: {found:?}, measured {measured}");
             assert_eq!((found.efficiency, found.exposed_seconds), (1.0, 0.0));
         }
     }

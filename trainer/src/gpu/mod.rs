@@ -62,7 +62,8 @@ pub fn open(ordinal: usize, precision: Precision) -> Result<Gpu> {
     return Gpu::new(Box::new(cuda::Cuda::open(ordinal, precision)?));
     #[cfg(not(feature = "cuda"))]
     Err(Error::input(format!(
-        "GPU {ordinal} cannot be used: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md"
+        "GPU {ordinal} cannot be used in {}: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md",
+        precision.name()
     )))
 }
 

@@ -115,7 +115,7 @@ fn out_of_memory() {
         let state = TrainState::new(params).unwrap();
         let mut trainer = DeviceTrainer::new(Arc::new(gpu), Arc::new(encoder), settings, &state).unwrap();
         let outcome = trainer.step(&table, &[&rows], 1e-3, &Interrupt::default());
-        (outcome, trainer.micro_batch_tokens())
+        (outcome, trainer.settings().tokens_at_once)
     };
     let (whole, tokens) = step(0..0, "");
     let memory = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
