@@ -146,7 +146,8 @@ fn plan(trainer: &Trainer, threads: usize, activations: usize, tokens: usize) ->
     match trainer.device() {
         Some(device) => {
             let (gpu, fitting) = (device.gpu(), device.settings().tokens_at_once);
-            format!("{}, {}, {}", gpu.backend().describe(), gpu.precision().name(), gpu::in_words(tokens, fitting))
+            let kept = gpu::in_words(tokens, fitting, trainer.encoder(), gpu.precision());
+            format!("{}, {}, {kept}", gpu.backend().describe(), gpu.precision().name())
         }
         None => format!(
             "{} kernels, {threads} thread{} a worker, up to {} MB of activations kept",

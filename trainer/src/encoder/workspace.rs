@@ -69,6 +69,11 @@ impl Workspace {
         Self::default()
     }
 
+    /// Rows that its buffers have room for.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// A buffer of these rows and columns, in the element type and on the device of `like`. Its contents are undefined.
     pub(crate) fn take(&mut self, (rows, width): (usize, usize), like: &Tensor) -> Result<Buffer> {
         self.rows = self.rows.max(capacity(rows, false, like));

@@ -131,7 +131,7 @@ fn step(work: &Work<'_>, cluster: &Cluster) -> Forecast {
     let rows = work.global_batch_size.div_ceil(cluster.gpus);
     let tokens = rows as f64 * work.tokens.iter().sum::<f64>();
     let fitting = tokens_in(kind.memory as usize, work.encoder, Precision::Bf16) as f64;
-    let embedded = 2.0 - kept_share(tokens, fitting);
+    let embedded = 2.0 - kept_share(tokens as usize, fitting as usize, work.encoder, Precision::Bf16);
 
     let once = rows as f64 * work.row_flops() / ENCODER * (PRODUCTS * slower(|kind| kind.bf16) + (1.0 - PRODUCTS) * memory_bound);
     let encoder_seconds = once * (1.0 + FORWARD * (embedded - 1.0));

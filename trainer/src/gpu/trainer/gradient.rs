@@ -4,8 +4,9 @@ use candle_core::{DType, Tensor};
 
 use super::{DeviceTrainer, own_rows};
 use crate::dropout::Dropout;
-use crate::encoder::{Activations, Pass};
+use crate::encoder::{Activations, Pass, Workspace};
 use crate::gpu::address::element;
+use crate::gpu::memory::{LEAST_TOKENS, kept_beside};
 use crate::gpu::micro::{CutBatch, Micro};
 use crate::gpu::{DeviceLoss, Place};
 use crate::interrupt::Interrupt;
@@ -24,14 +25,14 @@ struct Embedded {
     embeddings: Tensor,
 }
 
-/// How many of the micro-batches, which have so many tokens and sequences each, are kept: the first ones that leave room for the largest of them.
-fn num_kept(sizes: &[(usize, usize)], tokens_at_once: usize) -> usize {
+/// How many of the micro-batches, which have so many tokens and sequences each, are kept: the first ones for which there is room, if not for all; `beside` tells for how many tokens
+/// beside the largest.
+fn num_kept(sizes: &[(usize, usize)], tokens_at_once: usize, beside: impl FnOnce(usize) -> usize) -> usize {
     let total: usize = sizes.iter().map(|size| size.0).sum();
     if total <= tokens_at_once || sizes.len() == 1 {
         return sizes.len();
     }
-    let largest = sizes.iter().map(|size| size.0).max().unwrap_or(0);
-    let mut left = tokens_at_once.saturating_sub(largest);
+    let mut left = beside(sizes.iter().map(|size| size.0).max().unwrap_or(0));
     let fits = |size: &&(usize, usize)| {
         let fits = size.0 <= left;
         left -= if fits { size.0 } else { 0 };
@@ -89,10 +90,16 @@ impl DeviceTrainer {
         let (h, num_texts) = (self.encoder.config().hidden_size, rows.len() * table.num_columns());
         let embeddings = Tensor::zeros((num_texts.max(1), h), DType::F32, self.gpu.device())?.narrow(0, 0, num_texts)?;
         let sizes: Vec<_> = micros.iter().map(|micro| (micro.packed.num_tokens(), micro.packed.num_sequences())).collect();
-        let (keep, again) = sizes.split_at(num_kept(&sizes, self.settings.tokens_at_once));
+        let at_once = self.settings.tokens_at_once;
+        let beside = |largest| kept_beside(largest, at_once, &self.encoder, self.gpu.precision());
+        let (keep, again) = sizes.split_at(num_kept(&sizes, at_once, beside));
         let sums = |sizes: &[(usize, usize)]| sizes.iter().fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
         let begins = sums(keep);
         let most = again.iter().fold((0, 0), |most, size| (most.0.max(size.0), most.1.max(size.1)));
+        if self.workspace.rows() > 2 * most.0.max(LEAST_TOKENS) && !again.is_empty() {
+            // buffers of a batch that went in one piece stand where activations are to be kept
+            self.workspace = Workspace::new();
+        }
         let layers = self.encoder.config().num_hidden_layers;
         self.slot.reserve(&self.encoder, layers, begins.0 + most.0, begins.1 + most.1, self.gpu.like())?;
         let mut kept = Vec::with_capacity(keep.len());
@@ -258,9 +265,10 @@ mod tests {
     fn kept_micro_batches() {
         let sizes = [100, 90, 95, 100, 40].map(|tokens| (tokens, 3));
         for (tokens_at_once, expected) in [(425, 5), (424, 3), (390, 3), (385, 3), (384, 2), (290, 2), (199, 0), (1, 0)] {
-            assert_eq!(num_kept(&sizes, tokens_at_once), expected, "{tokens_at_once}");
+            let beside = |largest| tokens_at_once.saturating_sub(largest);
+            assert_eq!(num_kept(&sizes, tokens_at_once, beside), expected, "{tokens_at_once}");
         }
         // one text that is longer than all that fits
-        assert_eq!((num_kept(&sizes[..1], 1), num_kept(&[], 5)), (1, 0));
+        assert_eq!((num_kept(&sizes[..1], 1, |_| 0), num_kept(&[], 5, |_| 0)), (1, 0));
     }
 }
