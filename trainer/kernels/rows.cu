@@ -226,18 +226,24 @@ KERNEL column_sums(float* partials, const value* x, u32 n, u32 width) {
 
 #define GROUPS 8u
 
+// Where sums go to, one for each block y.
+struct Targets {
+    float* grad[3];
+};
+
 // grad[i] += the sum of the `width` columns of partials' rows, `stride` apart, always in the same order; a block of GROUPS warps has 32 columns, and a warp every
-// GROUPS-th row
-KERNEL add_partials(float* grad, const float* partials, u32 blocks, u32 width, u32 stride) {
+// GROUPS-th row. The partials of one sum begin `apart` elements after those of the one before.
+KERNEL add_partials(Targets targets, const float* partials, u32 apart, u32 blocks, u32 width, u32 stride) {
     __shared__ float shared[GROUPS * WARP];
     u32 lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
     float sum = 0.0f;
+    partials += u64(blockIdx.y) * apart;
     for (u32 block = group; block < blocks && column < width; block += GROUPS) sum += partials[u64(block) * stride + column];
     shared[threadIdx.x] = sum;
     __syncthreads();
     if (group != 0u || column >= width) return;
     for (u32 other = 1u; other < GROUPS; other++) sum += shared[other * WARP + lane];
-    grad[column] += sum;
+    targets.grad[blockIdx.y][column] += sum;
 }
 
 // ---- by width ------------------------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ impl Sweep<'_> {
             unsafe {
                 backend.launch(&rows)?;
                 backend.launch(&columns)?;
-                backend.launch(&add_partials(radials, self.partials, chunks, place.columns, place.columns))?;
+                backend.launch(&add_partials(&[radials], (self.partials, 0), (chunks, place.columns, place.columns)))?;
             }
             self.add_gradients(place, band)?;
         }

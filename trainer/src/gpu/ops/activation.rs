@@ -58,6 +58,6 @@ impl OnGpu for ActivateBackward<'_> {
             .count(width);
         // SAFETY: both matrices have n rows of `width`, the partial sums `width` elements for each block.
         unsafe { place.gpu.backend().launch(&launch)? };
-        partials.add(place.gpu, 0, self.grad, &self.bias)
+        partials.add(place.gpu, self.grad, &[&self.bias])
     }
 }

@@ -15,7 +15,7 @@ use super::launch::{Argument, Launch};
 use super::{Gpu, Place};
 use crate::dropout::SiteDropout;
 use crate::model::config::BertConfig;
-use crate::ops::{GradPart, NormParams};
+use crate::ops::GradPart;
 use crate::{Error, Result};
 
 /// An operation that a GPU has too.
@@ -144,13 +144,24 @@ fn column_loop(gpu: &Gpu, kernel: String, columns: usize, (n, width): (usize, us
     (Launch::new(kernel, [across, down, 1], COLUMN_THREADS as u32), down)
 }
 
-/// Adds the sum of the first `width` columns of `blocks` rows at `from`, `stride` apart, to a row.
-pub(super) fn add_partials(to: u64, from: u64, blocks: usize, width: usize, stride: usize) -> Launch {
-    let launch = Launch::new("add_partials", [width.div_ceil(WARP), 1, 1], 8 * WARP as u32);
-    launch.with(to).with(from).count(blocks).count(width).count(stride)
+/// Where sums of partial ones go to.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+struct Targets([u64; 3]);
+
+// SAFETY: kernels/rows.cu, `Targets`: three pointers.
+unsafe impl Argument for Targets {}
+
+/// Adds to each of at most three rows the sum of the first `width` columns of `blocks` rows, which lie `stride` elements apart; those of the first are at `from`, those of the next
+/// `apart` elements further on.
+pub(super) fn add_partials(to: &[u64], (from, apart): (u64, usize), (blocks, width, stride): (usize, usize, usize)) -> Launch {
+    let mut targets = Targets([0; 3]);
+    targets.0[..to.len()].copy_from_slice(to);
+    let launch = Launch::new("add_partials", [width.div_ceil(WARP), to.len(), 1], 8 * WARP as u32);
+    launch.with(targets).with(from).count(apart).count(blocks).count(width).count(stride)
 }
 
-/// Sums of blocks, [sums, blocks, width], which [`Partials::add`] adds up.
+/// Sums of blocks, [sums, blocks, width], which are added up.
 struct Partials {
     address: u64,
     blocks: usize,
@@ -163,22 +174,35 @@ impl Partials {
         Ok(Self { address, blocks, width })
     }
 
-    /// Adds sum `index` to a range of the gradient.
-    fn add(&self, gpu: &Gpu, index: usize, grad: GradPart<'_>, range: &Range<usize>) -> Result<()> {
-        self.add_columns(gpu, index * self.blocks * self.width, grad, range)
+    /// Adds the sums to ranges of the gradient, one each.
+    fn add(&self, gpu: &Gpu, grad: GradPart<'_>, ranges: &[&Range<usize>]) -> Result<()> {
+        self.launch(gpu, grad, ranges, (0, self.blocks * self.width), self.width)
     }
 
-    /// Adds the columns of the sums that begin at element `first` to a range of the gradient.
-    fn add_columns(&self, gpu: &Gpu, first: usize, grad: GradPart<'_>, range: &Range<usize>) -> Result<()> {
+    /// Adds the columns of the one sum to ranges of the gradient, one after the other.
+    fn add_columns(&self, gpu: &Gpu, grad: GradPart<'_>, ranges: &[&Range<usize>]) -> Result<()> {
+        let mut first = 0;
+        for alike in ranges.chunk_by(|a, b| a.len() == b.len()).flat_map(|alike| alike.chunks(3)) {
+            let width = alike[0].len();
+            self.launch(gpu, grad, alike, (first, width), width)?;
+            first += alike.len() * width;
+        }
+        Ok(())
+    }
+
+    /// From element `first` on, `apart` elements from one to the next.
+    fn launch(
+        &self,
+        gpu: &Gpu,
+        grad: GradPart<'_>,
+        ranges: &[&Range<usize>],
+        (first, apart): (usize, usize),
+        width: usize,
+    ) -> Result<()> {
+        let targets = ranges.iter().map(|range| grad_of(grad, range)).collect::<Result<Vec<_>>>()?;
         let from = self.address + (first * size_of::<f32>()) as u64;
-        let launch = add_partials(grad_of(grad, range)?, from, self.blocks, range.len(), self.width);
-        // SAFETY: the kernel reads sums of `blocks` rows and adds to the elements of the gradient that the range has.
+        let launch = add_partials(&targets, (from, apart), (self.blocks, width, self.width));
+        // SAFETY: the kernel reads sums of `blocks` rows and adds to the elements of the gradient that the ranges have.
         unsafe { gpu.backend().launch(&launch) }
-    }
-
-    /// Adds a LayerNorm's two sums, the first two.
-    fn add_norm(&self, gpu: &Gpu, grad: GradPart<'_>, norm: &NormParams) -> Result<()> {
-        self.add(gpu, 0, grad, &norm.gamma)?;
-        self.add(gpu, 1, grad, &norm.beta)
     }
 }

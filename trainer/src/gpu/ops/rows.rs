@@ -80,7 +80,7 @@ impl OnGpu for EmbedBackward<'_> {
             .with(norm.eps as f32);
         // SAFETY: `d` has n rows, the partial sums two of h for each block; the tables as in the forward.
         unsafe { gpu.backend().launch(&launch)? };
-        partials.add_norm(gpu, self.grad, norm)?;
+        partials.add(gpu, self.grad, &[&norm.gamma, &norm.beta])?;
         let tables = [&self.embedding.words, &self.embedding.positions, &self.embedding.types];
         for (table, runs) in tables.into_iter().zip(place.batch.runs) {
             self.scatter(place, grad_of(self.grad, table)?, runs, h)?;
@@ -162,8 +162,7 @@ impl OnGpu for ResidualNormalizeBackward<'_> {
             .with(self.norm.eps as f32);
         // SAFETY: all three matrices have n rows of h, the partial sums three of h for each block.
         unsafe { gpu.backend().launch(&launch)? };
-        partials.add_norm(gpu, self.grad, self.norm)?;
-        partials.add(gpu, 2, self.grad, &self.bias)
+        partials.add(gpu, self.grad, &[&self.norm.gamma, &self.norm.beta, &self.bias])
     }
 }
 
@@ -183,10 +182,5 @@ pub(super) fn add_column_sums<'a>(
     let launch = launch.with(partials.address).with(x).count(n).count(width);
     // SAFETY: x has n rows of `width` elements; the partial sums `width` for each block.
     unsafe { place.gpu.backend().launch(&launch)? };
-    let mut column = 0;
-    for bias in biases {
-        partials.add_columns(place.gpu, column, grad, bias)?;
-        column += bias.len();
-    }
-    Ok(())
+    partials.add_columns(place.gpu, grad, &biases.collect::<Vec<_>>())
 }
