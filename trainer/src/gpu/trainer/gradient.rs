@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn kept_micro_batches() {
         let sizes = [100, 90, 95, 100, 40].map(|tokens| (tokens, 3));
-        for (tokens_at_once, expected) in [(425, 5), (424, 3), (390, 3), (385, 3), (384, 2), (290, 2), (199, 0), (1, 0)] {
+        for (tokens_at_once, expected) in [(425usize, 5), (424, 3), (390, 3), (385, 3), (384, 2), (290, 2), (199, 0), (1, 0)] {
             let beside = |largest| tokens_at_once.saturating_sub(largest);
             assert_eq!(num_kept(&sizes, tokens_at_once, beside), expected, "{tokens_at_once}");
         }
