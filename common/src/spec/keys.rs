@@ -110,7 +110,7 @@ pub const KEYS: &[Key] = &[
     key("evaluate", "metric_for_best_model", "\"dim_128_cosine_ndcg@10\""),
     key("evaluate", "dims", "[384, 128]"),
     key("workers", "count", "2"),
-    key("workers", "device", "\"cpu\""),
+    key("workers", "device", "\"auto\""),
     key("workers", "threads", "1"),
     key("workers", "memory_limit", "\"2GB\""),
     key("workers", "allow_insecure", "true"),
