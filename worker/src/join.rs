@@ -18,7 +18,7 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
-use artel_trainer::gpu::{self, DeviceTrainer, EncodeOnDevice as _};
+use artel_trainer::gpu::{self, DeviceTrainer, EncodeOnDevice as _, Gpu};
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::optim::AdamW;
@@ -26,9 +26,9 @@ use artel_trainer::state::TrainState;
 use artel_trainer::step::{ActivationBudget, MemoryPlan, StepSettings, Trainer};
 use artel_trainer::tokens::TokenTable;
 
-use crate::checkpoint;
 use crate::saver::Seat;
 use crate::session::{Reporter, Session, TaskError, TaskResult};
+use crate::{checkpoint, numa};
 
 /// How long ranks have to find one another.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let dims = spec.eval_dims(folder.config.hidden_size);
     let mut trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
     if spec.workers.device == DeviceKind::Cuda {
-        let gpu = Arc::new(gpu::open(session.compute.gpu)?);
+        let gpu = open_gpu(session.compute.gpu, spec.workers.device_found)?;
         let peers = gpu::join(&gpu, &**trainer.collective(), Arc::new(end_process))?;
         if peers.is_some() {
             THREADS_LEFT.store(true, Ordering::SeqCst);
@@ -101,6 +101,19 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
         World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims, seat, evaluations, history },
         v1::Joined { plan, warnings, losses },
     ))
+}
+
+/// The GPU that this worker computes on; from now on its threads stay near it.
+fn open_gpu(ordinal: usize, is_found: bool) -> TaskResult<Arc<Gpu>> {
+    let gpu = gpu::open(ordinal).map_err(|e| {
+        let error = TaskError::from(e);
+        let advice = if is_found { "; or write device = \"cpu\" in [workers], which leaves it open" } else { "" };
+        TaskError { message: format!("{}{advice}", error.message), ..error }
+    })?;
+    if let Some(id) = gpu.backend().pci_bus_id() {
+        numa::stay_near(&id);
+    }
+    Ok(Arc::new(gpu))
 }
 
 /// Whether a library has begun threads that may still live.

@@ -77,6 +77,11 @@ pub trait Backend: Debug + Send + Sync {
     /// What it is, for people.
     fn describe(&self) -> String;
 
+    /// Its place on the PCI bus, `0000:3b:00.0`, where it has one.
+    fn pci_bus_id(&self) -> Option<String> {
+        None
+    }
+
     /// Its multiprocessors: how many blocks it takes to keep it busy.
     fn multiprocessors(&self) -> u32;
 
