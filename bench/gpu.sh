@@ -7,6 +7,7 @@
 # Settings: ARTEL_SHARED (for peer/bench_gpu.py and the lengths), ROUNDS=1, STEPS=30, ROWS (names of the rows to run, all), NAME=gpu-DATE, PEER_SECONDS=300 (the
 # longest that one of their figures may take: compiling takes minutes), COMPILED=yes (no: theirs is not compiled).
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-}
 folder=${2:-$root/target/gpu}

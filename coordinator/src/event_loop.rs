@@ -208,11 +208,16 @@ impl EventLoop {
         match call {
             Call::Register(worker, reply) => {
                 let admitted = self.core.admit(&worker);
-                if let Ok(id) = &admitted {
-                    if !self.known.contains(id) {
-                        self.known.push(id.clone());
+                match &admitted {
+                    Ok(id) => {
+                        if !self.known.contains(id) {
+                            self.known.push(id.clone());
+                        }
+                        self.input(Input::Registered(worker)).await;
                     }
-                    self.input(Input::Registered(worker)).await;
+                    // whoever has to write another spec reads this process's output
+                    Err(refusal) if self.core.idles_gpus(&worker) => self.input(Input::Noticed(refusal.clone())).await,
+                    Err(_) => {}
                 }
                 let _ = reply.send(admitted);
             }

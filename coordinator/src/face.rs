@@ -48,6 +48,7 @@ impl Coordinator for Face {
             host: worker.host,
             kernel_path: worker.kernel_path,
             collective_address: worker.collective_address,
+            num_gpus: worker.num_gpus as usize,
         };
         let worker_id = self.handle.register(facts).await?.map_err(refused)?;
         Ok(Response::new(v1::RegisterResponse {

@@ -10,7 +10,7 @@ use artel_common::digest::Digest;
 use artel_common::journal::{DataStamp, PreparedRecord, RunState};
 use artel_common::plan::EpochPlan;
 use artel_common::records::{DatasetManifest, ModelManifest, Stored};
-use artel_common::spec::RunSpec;
+use artel_common::spec::{DeviceKind, RunSpec};
 use artel_common::store::Store;
 use artel_common::{Error, Result};
 
@@ -66,13 +66,31 @@ pub async fn check(spec: &RunSpec, folder: &Path, store: &Store, state: &RunStat
     if changes.is_empty() {
         return Ok(());
     }
+    let hint = device_hint(spec, &record.spec);
     let held = if state.done.is_some() { "a finished run" } else { "a run that has begun" };
     Err(Error::Conflict(format!(
-        "{} holds {held} ({}), and this spec is of another: {}. To go on, change it back; to start afresh, name another store with --store or [run] store",
+        "{} holds {held} ({}), and this spec is of another: {}{}. To go on, change it back; to start afresh, name another store with --store or [run] store",
         store.url(),
         state.name,
-        changes.join("; ")
+        changes.join("; "),
+        hint.unwrap_or_default()
     )))
+}
+
+/// Why the precision is another one where nobody changed the spec: it leaves the device open, and this machine is not like the one on which the run began.
+fn device_hint(spec: &RunSpec, began: &RunSpec) -> Option<&'static str> {
+    if !spec.workers.device_found || spec.train.precision == began.train.precision {
+        return None;
+    }
+    match (began.workers.device, spec.workers.device) {
+        (DeviceKind::Cuda, DeviceKind::Cpu) => Some(
+            " (it began on a GPU, device = \"cuda\", and this machine shows none, so that the device, which the spec leaves open, is the CPU; see `artel doctor --gpu`)",
+        ),
+        (DeviceKind::Cpu, DeviceKind::Cuda) => Some(
+            " (it began on the CPU, and this machine shows GPUs, which the spec leaves open; write device = \"cpu\" in [workers] to go on)",
+        ),
+        _ => None,
+    }
 }
 
 /// What the run in the store was prepared with.
@@ -121,4 +139,26 @@ async fn changes(
         }
     }
     Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: where the machine and not the user has changed the precision, the refusal says so, and only there. Method: specs of both devices, found and written.
+    #[test]
+    fn devices_that_differ() {
+        let of = |workers: &str| {
+            let text = format!("[data]\npairs = \"p\"\n[model]\nbase = \"b\"\n[workers]\n{workers}\n");
+            RunSpec::parse(&text, "s.toml").unwrap().0
+        };
+        let (open, on_cpu, on_gpu) = (of(""), of("device = \"cpu\""), of("device = \"cuda\""));
+        let mut gpu_found = on_gpu.clone();
+        gpu_found.workers.device_found = true;
+        assert!(device_hint(&open, &on_gpu).unwrap().contains("this machine shows none"));
+        assert!(device_hint(&gpu_found, &on_cpu).unwrap().contains("write device = \"cpu\""));
+        for (now, began) in [(&on_cpu, &on_gpu), (&on_gpu, &on_cpu), (&open, &on_cpu), (&gpu_found, &on_gpu)] {
+            assert_eq!(device_hint(now, began), None);
+        }
+    }
 }

@@ -5,7 +5,7 @@
 pub mod convert;
 
 /// Version of the contract: coordinator and workers must agree on it.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Longest message either side accepts, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;

@@ -4,6 +4,7 @@
 #   tests/slow/cuda.sh            some minutes, 2 GB of disk
 # Settings: CUDA_FOLDER (where the toolchain goes, target/cuda), CARGO_TARGET_DIR (target/cuda-build).
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/../.."
 folder=${CUDA_FOLDER:-$PWD/target/cuda}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/cuda-build}

@@ -4,6 +4,8 @@
 #   ARTEL_PEER    sentence-transformers' venv, made by $ARTEL_SHARED/peer/setup.sh  (~/.cache/artel-peer)
 #   ARTEL_MINILM  all-MiniLM-L6-v2        (the one in the venv)
 #   WORK          scratch, kept when set  (a fresh folder, removed at the end)
+# With --help a suite tells what stands at its head.
+case ${1:-} in -h | --help) sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 artel=${ARTEL:-$root/target/release/artel}
 shared=${ARTEL_SHARED:-$(cd "$root/.." && pwd)/shared}

@@ -102,10 +102,10 @@ micro_batch_tokens = 256
         self.write("spec.toml", &text)
     }
 
-    /// The program, to be run in the folder.
+    /// The program, to be run in the folder; on the CPU, whatever the machine has.
     pub fn artel<I: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = I>) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(args).current_dir(self.folder.path());
+        command.args(args).current_dir(self.folder.path()).env("CUDA_VISIBLE_DEVICES", "");
         command
     }
 

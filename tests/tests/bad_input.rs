@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use artel_tests::{Outcome, Sandbox};
+use artel_tests::{Outcome, Process, Sandbox};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_artel-under-test");
 
@@ -161,4 +161,48 @@ fn stores() {
     let other = sandbox.run(["run", "spec.toml"]);
     assert_eq!(other.code, Some(6), "{}", other.stderr);
     assert!(other.stderr.contains("a finished run") && other.stderr.contains("train.seed was 42 and is 7"), "{}", other.stderr);
+}
+
+/// Goal: a GPU that is wanted and not there is one exit code everywhere, 4, and a spec that leaves the device open takes the CPU, aloud. Method: run and worker
+/// where no GPU is shown; check and run with nothing said.
+#[test]
+fn no_gpu() {
+    let sandbox = sandbox();
+    sandbox.spec("", "device = \"cuda\"");
+    refused(&sandbox, 4, &["GPU"]);
+    let worker = sandbox.run(["worker", "--coordinator", "http://127.0.0.1:9", "--devices", "all"]);
+    assert!(worker.code == Some(4) && worker.stderr.contains("shows no GPU"), "{}", worker.stderr);
+    sandbox.spec("", "device = \"gpu\"");
+    refused(&sandbox, 2, &["workers.device", "\"auto\""]);
+    sandbox.spec("", "device = \"auto\"\ncount = 2\nthreads = 1");
+    let checked = sandbox.run(["check", "spec.toml"]).expect_done().stdout.join("\n");
+    assert!(checked.contains("device = \"cpu\"") && checked.contains("# device     CPU, 2 workers"), "{checked}");
+    let run = sandbox.run(["run", "spec.toml"]).expect_done();
+    assert!(run.stderr.starts_with("device: CPU, 2 workers"), "{}", run.stderr);
+}
+
+/// Goal: a run that began on a GPU does not go on on the CPU unasked, and the refusal says that the machine makes the difference. Method: a data set that is
+/// imported for GPUs, and a spec that leaves the device open.
+#[test]
+fn a_run_of_gpus() {
+    let sandbox = sandbox();
+    sandbox.spec("", "device = \"cuda\"");
+    sandbox.run(["import", "spec.toml"]).expect_done();
+    sandbox.spec("", "");
+    let other = sandbox.run(["run", "spec.toml"]);
+    assert_eq!(other.code, Some(6), "{}", other.stderr);
+    for piece in ["train.precision was \"bf16\" and is \"f32\"", "it began on a GPU", "artel doctor --gpu"] {
+        assert!(other.stderr.contains(piece), "{piece}: {}", other.stderr);
+    }
+}
+
+/// Goal: a coordinator of GPUs that is not told how many says that it waits for one. Method: its first events.
+#[test]
+fn gpus_are_counted() {
+    let sandbox = sandbox();
+    sandbox.spec("", "device = \"cuda\"");
+    let arguments = ["coordinator", "spec.toml", "--listen", "127.0.0.1:0", "--json"];
+    let coordinator = Process::start(&mut sandbox.artel(arguments));
+    let warning = coordinator.wait_for_line(std::time::Duration::from_secs(60), |line| line.contains("\"warning\""));
+    assert!(warning.contains("one worker is waited for"), "{warning}");
 }

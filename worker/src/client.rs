@@ -12,6 +12,7 @@ use artel_common::{clock, memory};
 use artel_proto::v1::coordinator_client::CoordinatorClient;
 use artel_proto::{MAX_MESSAGE_BYTES, PROTOCOL, v1};
 use artel_trainer::collective::TcpCollective;
+use artel_trainer::gpu;
 use artel_trainer::interrupt::Interrupt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::{Channel, Endpoint};
@@ -230,6 +231,7 @@ async fn register(
         collective_address: collective_address.to_owned(),
         incarnation: rand::random(),
         name: options.name.clone().unwrap_or_default(),
+        num_gpus: gpu::count() as u32,
     };
     let answer = client.register(timed(request, CALL_TIMEOUT)).await;
     answer.map(tonic::Response::into_inner).map_err(|status| match status.code() {

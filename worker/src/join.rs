@@ -18,7 +18,7 @@ use artel_trainer::collective::{Collective, Solo};
 use artel_trainer::encode::TokenTexts;
 use artel_trainer::encoder::Encoder;
 use artel_trainer::evaluate::EvalTexts;
-use artel_trainer::gpu;
+use artel_trainer::gpu::{self, Gpu};
 use artel_trainer::loss::LossSpec;
 use artel_trainer::model::ModelFolder;
 use artel_trainer::nccl::Element;
@@ -27,9 +27,9 @@ use artel_trainer::state::TrainState;
 use artel_trainer::step::{ActivationBudget, MemoryPlan, StepSettings, Trainer};
 use artel_trainer::tokens::TokenTable;
 
-use crate::checkpoint;
 use crate::saver::Seat;
 use crate::session::{Reporter, Session, TaskError, TaskResult};
+use crate::{checkpoint, numa};
 
 /// How long ranks have to find one another.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let mut trainer = Trainer::new(encoder, settings, collective, state)?.with_interrupt(session.interrupt.clone());
     if spec.workers.device == DeviceKind::Cuda {
         let precision = precision(spec.train.precision);
-        let gpu = Arc::new(gpu::open(session.compute.gpu, precision)?);
+        let gpu = open_gpu(session.compute.gpu, precision, spec.workers.device_found)?;
         let peers = gpu::join(&gpu, &**trainer.collective(), Arc::new(end_process))?;
         if peers.is_some() {
             THREADS_LEFT.store(true, Ordering::SeqCst);
@@ -117,6 +117,19 @@ pub(crate) fn precision(written: Precision) -> gpu::Precision {
         Precision::Tf32 => gpu::Precision::Tf32,
         Precision::F32 => gpu::Precision::F32,
     }
+}
+
+/// The GPU that this worker computes on; from now on its threads stay near it.
+fn open_gpu(ordinal: usize, precision: gpu::Precision, is_found: bool) -> TaskResult<Arc<Gpu>> {
+    let gpu = gpu::open(ordinal, precision).map_err(|e| {
+        let error = TaskError::from(e);
+        let advice = if is_found { "; or write device = \"cpu\" in [workers], which leaves it open" } else { "" };
+        TaskError { message: format!("{}{advice}", error.message), ..error }
+    })?;
+    if let Some(id) = gpu.backend().pci_bus_id() {
+        numa::stay_near(&id);
+    }
+    Ok(Arc::new(gpu))
 }
 
 /// Whether a library has begun threads that may still live.

@@ -8,6 +8,7 @@ mod evaluations;
 mod export;
 mod join;
 mod making;
+mod numa;
 mod saver;
 mod session;
 mod tokenise;

@@ -86,6 +86,8 @@ pub(crate) struct Compute {
 /// Model, data and peers of a worker.
 pub(crate) struct Session {
     pub compute: Compute,
+    /// Cores that the process had when it began, before it bound itself.
+    cores: usize,
     pub spec: RunSpec,
     pub store: Store,
     pub listener: TcpListenerHandle,
@@ -136,6 +138,7 @@ impl Session {
     ) -> Self {
         Self {
             compute,
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             spec,
             store,
             listener,
@@ -285,7 +288,6 @@ impl Session {
 
     /// Threads of this worker beside others on its machine.
     pub(crate) fn num_threads(&self, local_workers: usize) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.compute.threads.or(self.spec.workers.threads).unwrap_or((cores / local_workers.max(1)).max(1))
+        self.compute.threads.or(self.spec.workers.threads).unwrap_or((self.cores / local_workers.max(1)).max(1))
     }
 }

@@ -9,6 +9,7 @@ use artel_coordinator::model_import::{check_base, local_model};
 use artel_trainer::model::folder::ModelFolder;
 use artel_trainer::model::toy;
 
+use super::device;
 use super::import::left_out;
 use super::spec::SpecArgs;
 use crate::failure::Failure;
@@ -24,7 +25,8 @@ pub struct Args {
 
 /// Prints the effective spec as TOML, and as comments below it what a run will do. Nothing is written to the store.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let loaded = args.spec.load_aloud(None)?;
+    let mut loaded = args.spec.load_aloud(None)?;
+    let gpus = device::share_out(&mut loaded.spec, false)?;
     output::data(loaded.spec.effective_toml()?.trim_end())?;
     let (mut lines, mut failures) = match &loaded.spec.documents {
         Some(section) => documents_lines(&loaded, section),
@@ -41,6 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Ok(model) => lines.extend(model),
         Err(failure) => failures.push(failure),
     }
+    lines.push(format!("device     {}", device::words(&loaded.spec.workers, gpus)));
     output::data("")?;
     lines.iter().try_for_each(|line| output::data(&format!("# {}", printable(line))))?;
     all_at_once(failures)

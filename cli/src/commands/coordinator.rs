@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use artel_common::event::Event;
 use artel_common::records::Report;
-use artel_common::spec::LoadedSpec;
+use artel_common::spec::{DeviceKind, LoadedSpec, WorkersSection};
 use artel_common::store::Store;
 use tokio::sync::mpsc;
 
+use super::device;
 use super::spec::{SpecArgs, at_least_one};
 use crate::failure::Failure;
+use crate::output;
 use crate::signals::{LOSES_WORK, stop_switch};
 use crate::view::View;
 use artel_coordinator::CoordinatorOptions;
@@ -60,9 +62,26 @@ fn last_event(failure: Failure, args: &Args, view: &mut View) -> Failure {
     failure
 }
 
-async fn serve(loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
+/// Says what the run computes on where workers come from other machines; gives a warning where one GPU alone would.
+fn say_device(section: &WorkersSection, args: &Args) -> Option<String> {
+    if args.supervised {
+        return None;
+    }
+    let why = match section.device {
+        _ if !section.device_found => "",
+        DeviceKind::Cpu => "; the spec leaves it open and this machine shows no GPU, so workers with GPUs are refused",
+        DeviceKind::Cuda => "; the spec leaves it open and this machine shows GPUs",
+    };
+    output::talk(&format!("device: {}{why}", device::words(section, section.count)));
+    (section.every_gpu && args.workers.is_none()).then(|| {
+        "one worker is waited for, so one GPU computes; write count in [workers], or --workers N, for the GPUs of all machines together".to_owned()
+    })
+}
+
+async fn serve(mut loaded: LoadedSpec, args: &Args, view: &mut View) -> Result<Report, Failure> {
     let stop = stop_switch(args.supervised, LOSES_WORK)?;
     let make_model = crate::toy::make_model(&loaded)?;
+    loaded.warnings.extend(say_device(&loaded.spec.workers, args));
     let options = CoordinatorOptions { spec: loaded, listen: args.listen, supervised: args.supervised, make_model };
     for message in options.spec.warnings.clone() {
         view.own_event(&Event::Warning { message })?;

@@ -10,6 +10,7 @@ use artel_coordinator::core::Input;
 use artel_coordinator::{Preparation, Ready, prepare};
 use tokio::sync::mpsc;
 
+use super::device;
 use super::spec::SpecArgs;
 use crate::failure::Failure;
 use crate::output;
@@ -28,10 +29,15 @@ pub struct Args {
 
 /// Imports and prints the counts.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let loaded = args.spec.load_aloud(None)?;
+    let mut loaded = args.spec.load_aloud(None)?;
     if loaded.spec.documents.is_some() {
         // before the store is touched: a run may be going on in it
         return Err(makes_its_pairs());
+    }
+    if loaded.spec.workers.device_found {
+        // the precision goes with it, and is fixed here
+        let gpus = device::share_out(&mut loaded.spec, false)?;
+        output::talk(&format!("device: {}", device::words(&loaded.spec.workers, gpus)));
     }
     let mut view = View::new(false);
     let outcome = super::runtime()?.block_on(import(loaded, &mut view));

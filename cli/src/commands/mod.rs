@@ -2,6 +2,7 @@
 
 mod check;
 mod coordinator;
+mod device;
 mod doctor;
 mod encode;
 mod evaluate;

@@ -59,18 +59,19 @@ struct Plan {
     assumptions: [&'static str; 6],
 }
 
-/// One number of GPUs.
+/// One number of GPUs; without times where the training does not fit into their memory.
 #[derive(Debug, Serialize)]
 struct Row {
     gpus: usize,
-    step_seconds: f64,
-    encoder_seconds: f64,
-    loss_seconds: f64,
-    exposed_exchange_seconds: f64,
-    pairs_per_second: f64,
-    efficiency: f64,
+    fits: bool,
+    step_seconds: Option<f64>,
+    encoder_seconds: Option<f64>,
+    loss_seconds: Option<f64>,
+    exposed_exchange_seconds: Option<f64>,
+    pairs_per_second: Option<f64>,
+    efficiency: Option<f64>,
     memory_bytes: f64,
-    embedded: f64,
+    embedded: Option<f64>,
     epoch_seconds: Option<f64>,
     epoch_cost: Option<f64>,
 }
@@ -109,20 +110,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn row(args: &Args, work: &Work<'_>, kind: GpuKind, gpus: usize) -> Row {
     let cluster = Cluster { kind, gpus, gpus_per_machine: args.gpus_per_machine, network: args.network * 1e9 };
-    let Forecast { seconds, encoder_seconds, loss_seconds, exposed_seconds, pairs_per_second, embedded, memory, efficiency } =
-        forecast(work, &cluster);
-    let epoch_seconds = args.pairs.map(|pairs| pairs.div_ceil(args.global_batch_size) as f64 * seconds);
+    let found @ Forecast { seconds, memory, fits, .. } = forecast(work, &cluster);
+    let epoch_seconds = args.pairs.filter(|_| fits).map(|pairs| pairs.div_ceil(args.global_batch_size) as f64 * seconds);
     let epoch_cost = args.price.zip(epoch_seconds).map(|(price, seconds)| price * gpus as f64 * seconds / 3600.0);
     Row {
         gpus,
-        step_seconds: seconds,
-        encoder_seconds,
-        loss_seconds,
-        exposed_exchange_seconds: exposed_seconds,
-        pairs_per_second,
-        efficiency,
+        fits,
+        step_seconds: fits.then_some(seconds),
+        encoder_seconds: fits.then_some(found.encoder_seconds),
+        loss_seconds: fits.then_some(found.loss_seconds),
+        exposed_exchange_seconds: fits.then_some(found.exposed_seconds),
+        pairs_per_second: fits.then_some(found.pairs_per_second),
+        efficiency: fits.then_some(found.efficiency),
         memory_bytes: memory,
-        embedded,
+        embedded: fits.then_some(found.embedded),
         epoch_seconds,
         epoch_cost,
     }
@@ -144,23 +145,35 @@ fn lines(plan: &Plan, kind: GpuKind) -> Vec<String> {
             "GPUs", "step ms", "loss ms", "waits ms", "pairs/s", "efficiency", "memory", "embedded", "epoch s", "cost"
         ),
     ];
-    let known = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-    lines.extend(plan.plans.iter().map(|row| {
-        format!(
-            "{:>6} {:>10.1} {:>10.1} {:>10.1} {:>12} {:>10.0}% {:>10} {:>9} {:>11} {:>10}",
-            row.gpus,
-            1e3 * row.step_seconds,
-            1e3 * row.loss_seconds,
-            1e3 * row.exposed_exchange_seconds,
-            count(row.pairs_per_second as u64),
-            100.0 * row.efficiency,
-            bytes(row.memory_bytes as u64),
-            format!("{:.2}x", row.embedded),
-            known(row.epoch_seconds),
-            known(row.epoch_cost)
-        )
-    }));
+    lines.extend(plan.plans.iter().map(|row| line(row, kind)));
     lines.push(String::new());
     lines.extend(plan.assumptions.iter().map(|assumption| format!("assumed: {assumption}")));
     lines
+}
+
+/// One number of GPUs, for people.
+fn line(row: &Row, kind: GpuKind) -> String {
+    if !row.fits {
+        let (least, has) = (bytes(row.memory_bytes as u64), bytes(kind.memory as u64));
+        return format!(
+            "{:>6}   does not fit: parameters, gradients and moments with the least micro-batch take {least} of {has}",
+            row.gpus
+        );
+    }
+    let known = |value: Option<f64>, factor: f64, digits: usize| {
+        value.map_or("-".to_owned(), |value| format!("{:.digits$}", factor * value))
+    };
+    format!(
+        "{:>6} {:>10} {:>10} {:>10} {:>12} {:>10}% {:>10} {:>9} {:>11} {:>10}",
+        row.gpus,
+        known(row.step_seconds, 1e3, 1),
+        known(row.loss_seconds, 1e3, 1),
+        known(row.exposed_exchange_seconds, 1e3, 1),
+        count(row.pairs_per_second.unwrap_or_default() as u64),
+        known(row.efficiency, 100.0, 0),
+        bytes(row.memory_bytes as u64),
+        row.embedded.map_or("-".to_owned(), |times| format!("{times:.2}x")),
+        known(row.epoch_seconds, 1.0, 2),
+        known(row.epoch_cost, 1.0, 2)
+    )
 }

@@ -8,6 +8,7 @@ use artel_common::spec::{DeviceKind, WorkersSection};
 use artel_common::store::Store;
 use artel_trainer::gpu;
 
+use super::device;
 use super::spec::{SpecArgs, at_least_one};
 use crate::failure::Failure;
 use crate::supervise::{Crew, supervise};
@@ -46,23 +47,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// The report, and the store that it lies in.
 fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> {
     let mut loaded = args.spec.load(args.workers)?;
-    let on_gpus = loaded.spec.workers.device == DeviceKind::Cuda;
-    let gpus = if on_gpus { gpu::count() } else { 0 };
-    if on_gpus && gpus == 0 {
+    let gpus = device::share_out(&mut loaded.spec, args.workers.is_some())?;
+    if loaded.spec.workers.device == DeviceKind::Cuda && gpus == 0 {
         // said before anything is in the store: what is there would be of a run on GPUs
         gpu::open(0, gpu::Precision::default())?;
     }
-    if loaded.spec.workers.every_gpu && args.workers.is_none() && gpus > 1 {
-        loaded.spec.override_workers(gpus)?;
-    }
-    let count = loaded.spec.workers.count;
-    if gpus > 0 && count > gpus {
+    let workers = loaded.spec.workers.count;
+    if gpus > 0 && workers > gpus {
+        let found = if loaded.spec.workers.device_found { ", or write device = \"cpu\" in [workers]" } else { "" };
         let why = format!(
-            "{count} workers want a GPU each and this machine has {gpus}; take --workers {gpus}, or start a coordinator and workers on several machines (artel coordinator, artel worker)"
+            "{workers} workers want a GPU each and this machine has {gpus}; take --workers {gpus}{found}, or start a coordinator and workers on several machines (artel coordinator, artel worker)"
         );
         return Err(Failure::new(Exit::Usage, why));
     }
-    let workers = loaded.spec.workers.count;
+    output::talk(&format!("device: {}", device::words(&loaded.spec.workers, gpus)));
     let threads = args.threads.or(loaded.spec.workers.threads).unwrap_or_else(|| (super::cores() / workers).max(1));
     let store = loaded.spec.run.store.clone();
     let crew = crew(args, &store, threads, &loaded.spec.workers);

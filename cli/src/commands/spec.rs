@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use artel_common::spec::LoadedSpec;
+use artel_trainer::gpu;
 
 use crate::failure::Failure;
 use crate::output;
@@ -19,12 +20,12 @@ pub struct SpecArgs {
 }
 
 impl SpecArgs {
-    /// Reads the spec and applies the flags.
+    /// Reads the spec and applies the flags. A device that it leaves open is found by this machine.
     ///
     /// # Errors
     /// Every problem of the spec at once; a flag that does not fit it.
     pub fn load(&self, workers: Option<usize>) -> Result<LoadedSpec, Failure> {
-        let mut loaded = LoadedSpec::load(&self.spec)?;
+        let mut loaded = LoadedSpec::load(&self.spec, gpu::count)?;
         if let Some(store) = &self.store {
             loaded.spec.override_store(store)?;
         }

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use artel_common::exit::Exit;
+
 use super::spec::at_least_one;
 use crate::failure::Failure;
+use crate::output;
 use crate::signals::{LOSES_WORK, stop_switch};
 use crate::supervise::node;
 use artel_trainer::gpu;
@@ -59,14 +62,33 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Devices::These(numbers) => numbers.clone(),
         Devices::All => (0..gpu::count()).collect(),
     };
+    if !args.supervised && gpus != [0] {
+        check_devices(&gpus, gpu::count())?;
+    }
     match *gpus {
-        [] => Err(Failure::usage("--devices all: this machine shows no GPU to this build; see `artel doctor --gpu`")),
+        [] => Err(Failure::new(Exit::Model, "--devices all: this machine shows no GPU to this build; see `artel doctor --gpu`")),
         [gpu] => work(args, gpu),
         _ => {
             let threads = args.threads.map(|threads| (threads / gpus.len()).max(1));
             let outcome = super::small_runtime()?.block_on(node::each_gpu(&gpus, |gpu| arguments(&args, gpu, threads)));
             outcome.map_err(Failure::or_run_again)
         }
+    }
+}
+
+/// Refuses numbers of GPUs that there are not. Where there is none at all a run on the CPU may be meant, and only a word is said.
+fn check_devices(devices: &[usize], gpus: usize) -> Result<(), Failure> {
+    match devices.iter().find(|device| **device >= gpus) {
+        Some(_) if gpus == 0 => {
+            output::talk(
+                "warning: this machine shows no GPU to this build: in a run on GPUs these workers will fail; see `artel doctor --gpu`",
+            );
+            Ok(())
+        }
+        Some(missing) => Err(Failure::usage(format!(
+            "--devices: there is no GPU {missing}: this machine shows {gpus}, numbered from 0; see `nvidia-smi -L`, and CUDA_VISIBLE_DEVICES"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -110,6 +132,11 @@ mod tests {
     fn lists_of_gpus() {
         assert_eq!(devices("all"), Ok(Devices::All));
         assert_eq!(devices("0, 2,5"), Ok(Devices::These(vec![0, 2, 5])));
+        let refusal = |devices: &[usize]| check_devices(devices, 8).unwrap_err();
+        assert_eq!(check_devices(&[0, 7], 8), Ok(()));
+        assert_eq!(check_devices(&[0, 9], 0), Ok(()), "on the CPU each number is a worker");
+        assert!(refusal(&[0, 9]).message.unwrap().contains("there is no GPU 9: this machine shows 8"));
+        assert_eq!(refusal(&[8]).exit, Exit::Usage);
         for (text, expected) in [("", "neither"), ("0,", "neither"), ("gpu0", "neither"), ("1,0,1", "GPU 1 is named twice")] {
             assert!(devices(text).unwrap_err().contains(expected), "{text}");
         }

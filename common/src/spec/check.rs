@@ -12,8 +12,9 @@ pub fn check(reader: &mut Reader<'_, '_>, spec: &RunSpec) {
     cleaning::check(reader, spec);
     if spec.workers.count > spec.most_workers() {
         let (count, leaves) = (spec.workers.count, spec.train.gradient_leaves);
+        let found = if spec.workers.device_found { "; or device = \"cuda\": this machine shows no GPU" } else { "" };
         let what = format!(
-            "{count} workers share {leaves} gradient leaves, at least one each; write count = {leaves} or gradient_leaves = {count} in [train]"
+            "{count} workers share {leaves} gradient leaves, at least one each; write count = {leaves} or gradient_leaves = {count} in [train]{found}"
         );
         reader.problem("workers", "count", what);
     }

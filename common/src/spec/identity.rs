@@ -91,12 +91,14 @@ impl RunSpec {
         self.section(self)
     }
 
-    /// The whole spec as TOML, defaults filled in; it reads back as the same spec.
+    /// The whole spec as TOML, defaults filled in; it reads back as the same spec, with the device written that was found.
     ///
     /// # Errors
     /// Never for a spec that was loaded.
     pub fn effective_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Internal(format!("cannot write the spec as TOML: {e}")))
+        let mut spec = self.clone();
+        spec.workers.device_found = false;
+        toml::to_string(&spec).map_err(|e| Error::Internal(format!("cannot write the spec as TOML: {e}")))
     }
 }
 

@@ -111,7 +111,7 @@ pub const KEYS: &[Key] = &[
     key("evaluate", "dims", "[384, 128]"),
     key("workers", "count", "2"),
     key("workers", "communication_data_type", "\"f32\""),
-    key("workers", "device", "\"cpu\""),
+    key("workers", "device", "\"auto\""),
     key("workers", "threads", "1"),
     key("workers", "memory_limit", "\"2GB\""),
     key("workers", "allow_insecure", "true"),

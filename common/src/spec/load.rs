@@ -27,14 +27,15 @@ pub struct LoadedSpec {
 }
 
 impl LoadedSpec {
-    /// Reads a spec file. A store of the form `file:./here` becomes absolute: what a command writes is relative to where it runs.
+    /// Reads a spec file. A store of the form `file:./here` becomes absolute: what a command writes is relative to where it runs. Where the spec leaves the
+    /// device open, it is GPUs if `gpus` counts some on this machine.
     ///
     /// # Errors
     /// [`Error::Spec`] has every problem of the file, one a line.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path, gpus: fn() -> usize) -> Result<Self> {
         let text = read_file(path)?;
         let name = path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let (mut spec, warnings) = parse(&text, &path.display().to_string(), &name)?;
+        let (mut spec, warnings) = parse(&text, &path.display().to_string(), &name, gpus)?;
         let absolute = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
         let store = spec.run.store.clone();
@@ -47,20 +48,20 @@ impl LoadedSpec {
 }
 
 impl RunSpec {
-    /// Reads a spec file: the spec, and warnings. See [`LoadedSpec::load`].
+    /// Reads a spec file, as on a machine without GPUs: the spec, and warnings. See [`LoadedSpec::load`].
     ///
     /// # Errors
     /// [`Error::Spec`] has every problem of the file, one a line.
     pub fn load(path: &Path) -> Result<(Self, Vec<String>)> {
-        LoadedSpec::load(path).map(|loaded| (loaded.spec, loaded.warnings))
+        LoadedSpec::load(path, || 0).map(|loaded| (loaded.spec, loaded.warnings))
     }
 
-    /// Reads a spec's text; `file` is its name in messages. Paths stay as they are written.
+    /// Reads a spec's text, as on a machine without GPUs; `file` is its name in messages. Paths stay as they are written.
     ///
     /// # Errors
     /// [`Error::Spec`] has every problem of the text, one a line.
     pub fn parse(text: &str, file: &str) -> Result<(Self, Vec<String>)> {
-        parse(text, file, "run")
+        parse(text, file, "run", || 0)
     }
 
     /// Takes another store, as a command line names it: relative to the current folder.
@@ -110,7 +111,7 @@ fn read_file(path: &Path) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-fn parse(text: &str, file: &str, default_name: &str) -> Result<(RunSpec, Vec<String>)> {
+pub(super) fn parse(text: &str, file: &str, default_name: &str, gpus: fn() -> usize) -> Result<(RunSpec, Vec<String>)> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader::new(file, text, root.get_ref());
     if !errors.is_empty() {
@@ -122,7 +123,7 @@ fn parse(text: &str, file: &str, default_name: &str) -> Result<(RunSpec, Vec<Str
         problems.dedup_by_key(|(line, _)| *line);
         return Err(refusal(problems));
     }
-    let spec = sections::read(&mut reader, default_name);
+    let spec = sections::read(&mut reader, default_name, gpus);
     check::check(&mut reader, &spec);
     let (problems, warnings) = reader.finish();
     if problems.is_empty() { Ok((spec, warnings)) } else { Err(refusal(problems)) }

@@ -277,6 +277,9 @@ pub struct WorkersSection {
     pub every_gpu: bool,
     /// On what.
     pub device: DeviceKind,
+    /// By what the machine had that read the spec, since the spec leaves it open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub device_found: bool,
     /// Threads of each; the machine's cores shared out where nothing is said.
     pub threads: Option<usize>,
     /// Bytes that each may take; what the machine has where nothing is said.

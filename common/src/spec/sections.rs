@@ -24,18 +24,21 @@ const PRECISIONS: &[(&str, Precision)] = &[
     ("float32", Precision::F32),
     ("bfloat16", Precision::Bf16),
 ];
-const DEVICES: &[(&str, DeviceKind)] = &[("cpu", DeviceKind::Cpu), ("cuda", DeviceKind::Cuda)];
+/// Nothing for what is found by the machine.
+const DEVICES: &[(&str, Option<DeviceKind>)] =
+    &[("auto", None), ("cpu", Some(DeviceKind::Cpu)), ("cuda", Some(DeviceKind::Cuda))];
 /// The least memory that a worker can be given: a smaller figure is a slip of the pen.
 const LEAST_MEMORY: u64 = 1_000_000;
 
-/// Reads every section; where a value is wrong its default stands, and the reader has the problem.
-pub fn read(reader: &mut Reader<'_, '_>, default_name: &str) -> RunSpec {
+/// Reads every section; where a value is wrong its default stands, and the reader has the problem. `gpus` counts those of this machine, where that matters.
+pub fn read(reader: &mut Reader<'_, '_>, default_name: &str, gpus: fn() -> usize) -> RunSpec {
     reader.check_names();
+    let device = Device::read(reader, gpus);
     let run = RunSection {
         name: reader.string("run", "name").unwrap_or_else(|| default_name.to_owned()),
         store: reader.string("run", "store").unwrap_or_else(|| "file:./artel-store".to_owned()),
     };
-    let train = train(reader);
+    let train = train(reader, device);
     let evaluate = evaluate(reader, &train);
     let documents = making::documents(reader);
     let chunks = making::chunks(reader);
@@ -53,7 +56,7 @@ pub fn read(reader: &mut Reader<'_, '_>, default_name: &str) -> RunSpec {
         model: model(reader),
         train,
         evaluate,
-        workers: workers(reader),
+        workers: workers(reader, device),
     }
 }
 
@@ -102,7 +105,7 @@ fn model(reader: &mut Reader<'_, '_>) -> ModelSection {
     }
 }
 
-fn train(reader: &mut Reader<'_, '_>) -> TrainSection {
+fn train(reader: &mut Reader<'_, '_>, device: Device) -> TrainSection {
     const S: &str = "train";
     let any = 1..=i64::MAX as u64;
     let below_one = |x: f64| (0.0..1.0).contains(&x);
@@ -135,7 +138,7 @@ fn train(reader: &mut Reader<'_, '_>) -> TrainSection {
         save_total_limit: reader.integer(S, "save_total_limit", 1..=u64::from(u32::MAX)).map(|n| n as u32),
         load_best_model_at_end: reader.boolean(S, "load_best_model_at_end").unwrap_or(eval_strategy != Strategy::No),
         logging_steps: reader.integer(S, "logging_steps", any).unwrap_or(10),
-        precision: precision(reader),
+        precision: precision(reader, device),
         micro_batch_tokens: reader.integer(S, "micro_batch_tokens", 1..=1 << 20).unwrap_or(1024) as usize,
         gradient_leaves: reader.integer(S, "gradient_leaves", 1..=64).unwrap_or(8) as usize,
     }
@@ -202,10 +205,9 @@ fn loss(reader: &mut Reader<'_, '_>) -> LossKind {
     LossKind::MultipleNegativesRanking
 }
 
-fn precision(reader: &mut Reader<'_, '_>) -> Precision {
+fn precision(reader: &mut Reader<'_, '_>, device: Device) -> Precision {
     let written = reader.peek("train", "precision").unwrap_or_default().to_lowercase();
-    let device = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
-    let of_device = if device == "cuda" { Precision::Bf16 } else { Precision::F32 };
+    let of_device = if device.kind == DeviceKind::Cuda { Precision::Bf16 } else { Precision::F32 };
     if ["fp16", "f16", "float16", "half"].contains(&written.as_str()) {
         let why = format!("\"{written}\": the CPU trains in f32, a GPU in bf16, tf32 or f32; leave precision out");
         reader.problem("train", "precision", why);
@@ -248,26 +250,44 @@ fn evaluate(reader: &mut Reader<'_, '_>, train: &TrainSection) -> EvaluateSectio
     EvaluateSection { metric_for_best_model: metric, dims: measured }
 }
 
-fn workers(reader: &mut Reader<'_, '_>) -> WorkersSection {
-    let written = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
-    let device = match written.split(':').next() {
-        Some("gpu" | "auto" | "mps" | "rocm" | "xpu") => {
-            let why = format!("\"{written}\": write device = \"cuda\" for an NVIDIA GPU, or \"cpu\"");
-            reader.problem("workers", "device", why);
-            None
+/// What computes.
+#[derive(Debug, Clone, Copy)]
+struct Device {
+    kind: DeviceKind,
+    /// By the machine, since the spec leaves it open.
+    found: bool,
+}
+
+impl Device {
+    fn read(reader: &mut Reader<'_, '_>, gpus: fn() -> usize) -> Self {
+        let refused = Self { kind: DeviceKind::Cpu, found: false };
+        let written = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
+        let advice = match written.split(':').next() {
+            Some("gpu" | "mps" | "rocm" | "xpu") => {
+                Some("write device = \"cuda\" for NVIDIA GPUs, \"cpu\", or \"auto\" for the GPUs where there are some")
+            }
+            _ if written.starts_with("cuda:") => Some("write device = \"cuda\" and name the GPU in CUDA_VISIBLE_DEVICES"),
+            _ => None,
+        };
+        if let Some(advice) = advice {
+            reader.problem("workers", "device", format_args!("\"{written}\": {advice}"));
+            return refused;
         }
-        _ if written.starts_with("cuda:") => {
-            let why = format!("\"{written}\": write device = \"cuda\" and name the GPU in CUDA_VISIBLE_DEVICES");
-            reader.problem("workers", "device", why);
-            None
+        match reader.choice("workers", "device", DEVICES) {
+            Some(Some(kind)) => Self { kind, found: false },
+            None if reader.has("workers", "device") => refused,
+            _ => Self { kind: if gpus() > 0 { DeviceKind::Cuda } else { DeviceKind::Cpu }, found: true },
         }
-        _ => reader.choice("workers", "device", DEVICES),
-    };
+    }
+}
+
+fn workers(reader: &mut Reader<'_, '_>, device: Device) -> WorkersSection {
     let count = reader.integer("workers", "count", 1..=MOST_WORKERS as u64);
     WorkersSection {
         count: count.unwrap_or(1) as usize,
-        every_gpu: count.is_none() && device == Some(DeviceKind::Cuda),
-        device: device.unwrap_or(DeviceKind::Cpu),
+        every_gpu: count.is_none() && device.kind == DeviceKind::Cuda,
+        device: device.kind,
+        device_found: device.found,
         threads: reader.integer("workers", "threads", 1..=1024).map(|n| n as usize),
         memory_limit: reader.bytes("workers", "memory_limit", LEAST_MEMORY),
         allow_insecure: reader.boolean("workers", "allow_insecure").unwrap_or(false),

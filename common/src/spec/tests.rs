@@ -145,7 +145,10 @@ fn wrong_values() {
         ("[evaluate]\nmetric_for_best_model = \"dim_x_cosine_ndcg@10\"", "no width"),
         ("matryoshka_dims = [64]\n[evaluate]\nmetric_for_best_model = \"dim_128_cosine_ndcg@10\"", "not measured"),
         ("[workers]\ncount = 9", "gradient_leaves = 9"),
-        ("[workers]\ndevice = \"auto\"", "write device = \"cuda\" for an NVIDIA GPU"),
+        ("[workers]\ndevice = \"gpu\"", "write device = \"cuda\" for NVIDIA GPUs, \"cpu\", or \"auto\""),
+        ("[workers]\ndevice = \"mps\"", "or \"auto\" for the GPUs where there are some"),
+        ("[workers]\ndevice = \"gpus\"", "one of \"auto\", \"cpu\", \"cuda\" is wanted"),
+        ("[workers]\ndevice = 3", "is 3"),
         ("[workers]\ndevice = \"cuda:1\"", "name the GPU in CUDA_VISIBLE_DEVICES"),
         ("[workers]\ncommunication_data_type = \"bf16\"", "sum gradients exactly"),
         ("precision = \"fp16\"", "a GPU in bf16, tf32 or f32"),
@@ -183,6 +186,38 @@ fn devices() {
     }
     let halved = ok(&format!("{LEAST}[workers]\ndevice = \"cuda\"\ncommunication_data_type = \"bf16\"\n"));
     assert_eq!((halved.workers.communication_data_type, digest(&halved)), (CommunicationType::Bf16, digest(&on_gpu)));
+}
+
+/// Goal: what the spec leaves open is found by the machine's GPUs, and travels as that; what it says is not. Method: nothing, `auto` and each device, on machines
+/// with and without; the spec of a store of before.
+#[test]
+fn the_device_is_found() {
+    let on = |workers: &str, gpus: fn() -> usize| {
+        let (spec, _) = super::load::parse(&format!("{LEAST}[workers]\n{workers}"), "s.toml", "run", gpus).expect("a spec");
+        spec
+    };
+    let facts = |spec: &RunSpec| {
+        let WorkersSection { device, device_found, every_gpu, count, .. } = spec.workers;
+        (device, device_found, every_gpu, count, spec.train.precision)
+    };
+    for open in ["", "device = \"auto\"", "device = \"Auto\""] {
+        assert_eq!(facts(&on(open, || 8)), (DeviceKind::Cuda, true, true, 1, Precision::Bf16), "{open}");
+        assert_eq!(facts(&on(open, || 0)), (DeviceKind::Cpu, true, false, 1, Precision::F32), "{open}");
+    }
+    assert_eq!(facts(&on("count = 2", || 8)), (DeviceKind::Cuda, true, false, 2, Precision::Bf16));
+    let unasked: fn() -> usize = || panic!("the spec says it");
+    let (on_cpu, on_gpu) = (on("device = \"cpu\"", unasked), on("device = \"CUDA\"", unasked));
+    assert_eq!(facts(&on_cpu), (DeviceKind::Cpu, false, false, 1, Precision::F32));
+    assert_eq!(facts(&on_gpu), (DeviceKind::Cuda, false, true, 1, Precision::Bf16));
+
+    let digest = |spec: &RunSpec| spec.identity(&Digest::of(b"data"), &Digest::of(b"model")).expect("it was loaded");
+    assert_eq!((digest(&on("", || 8)), digest(&on("", || 0))), (digest(&on_gpu), digest(&on_cpu)));
+    let found = on("", || 8);
+    let travelled: RunSpec = serde_json::from_value(found.to_json().expect("loaded")).expect("it reads back");
+    assert!(travelled.workers.device_found && !on_gpu.to_json().expect("loaded").to_string().contains("found"));
+    let before: RunSpec = serde_json::from_value(on_cpu.to_json().expect("loaded")).expect("a record without the field reads");
+    assert_eq!(before, on_cpu);
+    assert!(found.effective_toml().expect("loaded").contains("device = \"cuda\""));
 }
 
 /// Goal: `[data]` contradictions are told. Method: one spec each.
@@ -349,7 +384,7 @@ fn full() -> RunSpec {
         judge_threshold = 4\njudge_model = \"j\"\njudge_prompt = \"{question} {answer} {text}\"\nanswers_from = \"s3://b/other\"\n[cleaning]\nround_trip = 20\nnum_negatives = 2\nrange_max = 50\n[data]\npositive = \"chunk\"\npairs = \"p\"\ncolumns = { anchor = \"a\", positive = \"b\", negatives = \"c\", group = \"g\", id = \"i\" }\nlimit = 100\ntest = \"t\"\n\
         [model]\nbase = \"b\"\nrevision = \"r\"\nmax_seq_length = 9\nquery_prompt = \"q\"\npassage_prompt = \"\"\n\
         [train]\nmax_steps = 5\nmatryoshka_dims = [8, 4]\ndropout = 0\neval_strategy = \"steps\"\neval_steps = 3\nsave_strategy = \"steps\"\nsave_steps = 3\nsave_total_limit = 1\n\
-        [evaluate]\ndims = [4]\n[workers]\nthreads = 1\nmemory_limit = 99000000\n",
+        [evaluate]\ndims = [4]\n[workers]\ndevice = \"cpu\"\nthreads = 1\nmemory_limit = 99000000\n",
     )
 }
 
@@ -419,6 +454,7 @@ fn effective_toml_round_trip() {
         let mut again =
             ok(&text.replace("test_fraction = 0.1\n", if spec.data.test.is_some() { "" } else { "test_fraction = 0.1\n" }));
         again.data.test_fraction = spec.data.test_fraction;
+        again.workers.device_found = spec.workers.device_found;
         assert_eq!(again, spec, "{text}");
     }
 }
@@ -517,13 +553,13 @@ fn files() {
     std::fs::write(&path, vec![b'#'; 2 << 20]).expect("writable");
     assert!(error(&path).contains("is no spec"));
     std::fs::write(&path, format!("\u{feff}[run]\r\nstore = \"file:./st\"\r\n{LEAST}")).expect("writable");
-    let loaded = LoadedSpec::load(&path).expect("a spec with a byte order mark and other line ends");
+    let loaded = LoadedSpec::load(&path, || 0).expect("a spec with a byte order mark and other line ends");
     assert_eq!(loaded.spec.run.name, "medquad");
     let here = std::env::current_dir().expect("a current folder");
     assert_eq!(loaded.spec.run.store, format!("file:{}/st", here.display()));
     assert_eq!(loaded.folder, folder.path());
     std::fs::write(&path, asking("provider = \"offline\"\nanswers_from = \"../other\"")).expect("writable");
-    let asked = LoadedSpec::load(&path).expect("a spec").spec.questions.expect("it asks questions");
+    let asked = LoadedSpec::load(&path, || 0).expect("a spec").spec.questions.expect("it asks questions");
     let beside = folder.path().parent().expect("a folder lies in one").join("other");
     assert_eq!(asked.answers_from, Some(format!("file:{}", beside.display())));
     let mut spec = loaded.spec;

@@ -38,6 +38,8 @@ pub struct NewWorker {
     pub kernel_path: String,
     /// Where other ranks reach it.
     pub collective_address: String,
+    /// GPUs that its machine shows it.
+    pub num_gpus: usize,
 }
 
 /// A rank's part of a checkpoint, whose objects lie in the store.

@@ -72,6 +72,7 @@ fn worker(n: u64) -> NewWorker {
         host: "host".into(),
         kernel_path: "avx2".into(),
         collective_address: format!("127.0.0.1:{}", 1000 + n),
+        num_gpus: 0,
     }
 }
 
@@ -577,6 +578,21 @@ fn admission() {
     assert!(run.core.admit(&other_path).unwrap_err().contains("avx512"));
     run.tell(Input::Registered(worker(2)));
     assert!(run.core.admit(&worker(3)).unwrap_err().contains("all its 2 workers"));
+}
+
+/// Goal: GPUs do not lie idle because the coordinator's machine has none, unless that is what the spec says. Method: a worker with GPUs, in a run whose device
+/// was left open, and in one on the CPU.
+#[test]
+fn idle_gpus_are_refused() {
+    let with_gpus = NewWorker { num_gpus: 8, ..worker(1) };
+    let (open, _) = RunSpec::parse(SPEC, "spec.toml").unwrap();
+    assert!(open.workers.device_found);
+    let mut said = open.clone();
+    said.workers.device_found = false;
+    let refusal = Core::new(open.clone(), [7; 32]).admit(&with_gpus).unwrap_err();
+    assert!(refusal.contains("host shows 8 GPUs") && refusal.contains("write device = \"cuda\""), "{refusal}");
+    assert_eq!(Core::new(open, [7; 32]).admit(&worker(1)).unwrap(), "worker-1");
+    assert_eq!(Core::new(said, [7; 32]).admit(&with_gpus).unwrap(), "worker-1");
 }
 
 /// Goal: the run does not wait for workers for ever (LIVE-1). Method: only one comes.

@@ -14,7 +14,7 @@ impl Core {
     /// The id that a registration leads to, or why it is refused. A repeated registration gets the id of the first.
     ///
     /// # Errors
-    /// The run has all its workers, or the worker's kernel path is not that of the others (SAME-3).
+    /// The run has all its workers, the worker's kernel path is not that of the others (SAME-3), or its GPUs would lie idle unasked.
     pub fn admit(&self, worker: &NewWorker) -> Result<String, String> {
         if let Some(known) = self.workers.iter().find(|known| known.facts.incarnation == worker.incarnation) {
             return Ok(known.id.clone());
@@ -24,6 +24,14 @@ impl Core {
         }
         if self.workers.len() >= self.spec.workers.count {
             return Err(format!("the run has all its {} workers; raise [workers] count to use more", self.spec.workers.count));
+        }
+        if self.idles_gpus(worker) {
+            return Err(format!(
+                "{} shows {} GPU{}, and the run would compute on CPUs: its spec leaves the device open and the coordinator's machine shows no GPU; write device = \"cuda\" in [workers], or \"cpu\" if that is meant, and start the coordinator again",
+                worker.host,
+                worker.num_gpus,
+                if worker.num_gpus == 1 { "" } else { "s" }
+            ));
         }
         // on GPUs the CPU's path changes nothing
         if let Some(first) = self.workers.first()
@@ -36,6 +44,12 @@ impl Core {
             ));
         }
         Ok(format!("worker-{}", self.num_admitted + 1))
+    }
+
+    /// Whether a worker's machine has GPUs that the run does without because the coordinator's has none.
+    pub(crate) fn idles_gpus(&self, worker: &NewWorker) -> bool {
+        let section = &self.spec.workers;
+        section.device == DeviceKind::Cpu && section.device_found && worker.num_gpus > 0
     }
 
     pub(super) fn register(&mut self, facts: NewWorker, now: Duration, effects: &mut Vec<Effect>) {

@@ -97,8 +97,10 @@ pub struct Forecast {
     pub pairs_per_second: f64,
     /// Times that each text is embedded, on the mean: from 1, where all activations are kept, to 2.
     pub embedded: f64,
-    /// Bytes of memory on each GPU.
+    /// Bytes of memory on each GPU, at the least where it does not fit.
     pub memory: f64,
+    /// Whether the kind has that: else the state and the least micro-batch are too large for it, and no number of GPUs helps.
+    pub fits: bool,
     /// Against one GPU.
     pub efficiency: f64,
 }
@@ -148,6 +150,7 @@ fn step(work: &Work<'_>, cluster: &Cluster) -> Forecast {
     let gathered = 1.5 * sums(candidates * width);
     let exposed_seconds = (sums(total - words) - last_backward).max(0.0) + sums(words) + gathered;
 
+    let memory = step_bytes(tokens.min(fitting) as usize, work.encoder, Precision::Bf16) as f64;
     let seconds = FIXED * memory_bound + encoder_seconds + loss_seconds + exposed_seconds;
     Forecast {
         seconds,
@@ -156,7 +159,8 @@ fn step(work: &Work<'_>, cluster: &Cluster) -> Forecast {
         exposed_seconds,
         pairs_per_second: work.global_batch_size as f64 / seconds,
         embedded,
-        memory: step_bytes(tokens.min(fitting) as usize, work.encoder, Precision::Bf16) as f64,
+        memory,
+        fits: memory <= kind.memory,
         efficiency: 1.0,
     }
 }
@@ -210,6 +214,19 @@ mod tests {
         let slow = forecast(&work, &Cluster { network: 3e9, ..cluster(64) });
         assert!(slow.exposed_seconds > 10.0 * found[3].exposed_seconds && slow.efficiency < found[3].efficiency);
         let older = forecast(&work, &Cluster { kind: KINDS[2], ..cluster(8) });
-        assert!(older.seconds > 2.0 * found[2].seconds && older.memory < KINDS[2].memory);
+        assert!(older.seconds > 2.0 * found[2].seconds && older.memory < KINDS[2].memory && older.fits);
+    }
+
+    /// Goal: a model whose state is larger than the memory is not foretold to fit. Method: 48 layers of width 1,024, 0.6 G parameters and more words than any,
+    /// on a GPU of 24 GB and on one of 141 GB.
+    #[test]
+    fn too_large() {
+        let config = BertConfig { vocab_size: 1_000_000, num_attention_heads: 16, ..BertConfig::bert(48, 1024) };
+        let layout = ParamLayout::bert(&config);
+        let encoder = Encoder::new(config, Pooling::mean(), layout).unwrap();
+        let on = |kind| forecast(&work(&encoder, 1024), &Cluster { kind, ..cluster(8) });
+        let (large, small) = (on(KINDS[0]), on(KINDS[4]));
+        assert!(large.fits && large.memory < KINDS[0].memory, "{large:?}");
+        assert!(!small.fits && small.memory > KINDS[4].memory, "{small:?}");
     }
 }

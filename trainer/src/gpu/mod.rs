@@ -62,7 +62,7 @@ pub fn open(ordinal: usize, precision: Precision) -> Result<Gpu> {
     return Gpu::new(Box::new(cuda::Cuda::open(ordinal, precision)?));
     #[cfg(not(feature = "cuda"))]
     Err(Error::input(format!(
-        "GPU {ordinal} cannot be used in {}: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md",
+        "GPU {ordinal} cannot be used, in {} or otherwise: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md",
         precision.name()
     )))
 }
@@ -85,6 +85,11 @@ pub trait Backend: Debug + Send + Sync {
 
     /// What its kernels store.
     fn precision(&self) -> Precision;
+
+    /// Its place on the PCI bus, `0000:3b:00.0`, where it has one.
+    fn pci_bus_id(&self) -> Option<String> {
+        None
+    }
 
     /// Its multiprocessors: how many blocks it takes to keep it busy.
     fn multiprocessors(&self) -> u32;

@@ -123,7 +123,8 @@ impl Drill {
         self.next_worker += 1;
         let incarnation = self.next_worker;
         let (name, host, kernel_path) = (String::new(), "h".to_owned(), "avx2".to_owned());
-        let worker = NewWorker { incarnation, name, pid: 1, host, kernel_path, collective_address: "127.0.0.1:1".into() };
+        let collective_address = "127.0.0.1:1".into();
+        let worker = NewWorker { incarnation, name, pid: 1, host, kernel_path, collective_address, num_gpus: 0 };
         let id = self.core.admit(&worker).unwrap();
         self.tell(Input::Registered(worker));
         id

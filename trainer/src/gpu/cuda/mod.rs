@@ -3,7 +3,7 @@
 mod peers;
 
 use std::collections::HashMap;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -18,6 +18,8 @@ use super::{Backend, Launch, Matrix, Peers, Precision, Product, Width};
 use crate::nccl::{Bind, Comm};
 use crate::{Error, Result};
 
+/// Room for a PCI address and the zero at its end: CUDA writes 13 bytes.
+const PCI_BUS_ID: usize = 32;
 /// The least compute capability: bf16 on tensor cores.
 const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 
@@ -182,6 +184,15 @@ impl Backend for Cuda {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn pci_bus_id(&self) -> Option<String> {
+        let mut name: [c_char; PCI_BUS_ID] = [0; PCI_BUS_ID];
+        let device = self.cuda.cuda_stream().context().cu_device();
+        // SAFETY: the device is the context's; at most so many bytes are written, the last of them a zero.
+        unsafe { sys::cuDeviceGetPCIBusId(name.as_mut_ptr(), PCI_BUS_ID as c_int, device) }.result().ok()?;
+        let bytes = name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect();
+        String::from_utf8(bytes).ok()
     }
 
     fn multiprocessors(&self) -> u32 {
