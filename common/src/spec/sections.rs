@@ -291,7 +291,7 @@ fn workers(reader: &mut Reader<'_, '_>, device: Device) -> WorkersSection {
         threads: reader.integer("workers", "threads", 1..=1024).map(|n| n as usize),
         memory_limit: reader.bytes("workers", "memory_limit", LEAST_MEMORY),
         allow_insecure: reader.boolean("workers", "allow_insecure").unwrap_or(false),
-        communication_data_type: communication(reader, device.unwrap_or(DeviceKind::Cpu)),
+        communication_data_type: communication(reader, device.kind),
     }
 }
 
