@@ -224,8 +224,7 @@ fn a_rank_out_of_memory() {
     for (batches, kernel, call) in [(&one[..], forward, 1), (&one, back, 0), (&two, forward, 3), (&two, back, 1)] {
         let (found, expected) = (run(batches, Some((kernel, call))), run(batches, None));
         for ((steps, params), (expected_steps, expected)) in found.iter().zip(&expected) {
-            let outcomes =
-                |steps: &[Result<StepOutcome>]| steps.iter().map(|step| step.as_ref().unwrap().clone()).collect::<Vec<_>>();
+            let outcomes = |steps: &[Result<StepOutcome>]| steps.iter().map(|step| *step.as_ref().unwrap()).collect::<Vec<_>>();
             assert_eq!(outcomes(steps), outcomes(expected_steps), "{kernel} {call}");
             assert!(params == expected, "{kernel} {call}");
         }
