@@ -216,8 +216,7 @@ impl EventLoop {
                         self.input(Input::Registered(worker)).await;
                     }
                     // whoever has to write another spec reads this process's output
-                    Err(refusal) if self.core.idles_gpus(&worker) => self.input(Input::Noticed(refusal.clone())).await,
-                    Err(_) => {}
+                    Err(refusal) => self.input(Input::Noticed(format!("a worker was refused: {refusal}"))).await,
                 }
                 let _ = reply.send(admitted);
             }

@@ -66,29 +66,36 @@ pub async fn check(spec: &RunSpec, folder: &Path, store: &Store, state: &RunStat
     if changes.is_empty() {
         return Ok(());
     }
-    let hint = device_hint(spec, &record.spec);
+    let (hint, advice) = device_hint(spec, &record.spec).unwrap_or(("", "change it back"));
     let held = if state.done.is_some() { "a finished run" } else { "a run that has begun" };
     Err(Error::Conflict(format!(
-        "{} holds {held} ({}), and this spec is of another: {}{}. To go on, change it back; to start afresh, name another store with --store or [run] store",
+        "{} holds {held} ({}), and this spec is of another: {}{hint}. To go on, {advice}; to start afresh, name another store with --store or [run] store",
         store.url(),
         state.name,
         changes.join("; "),
-        hint.unwrap_or_default()
     )))
 }
 
-/// Why the precision is another one where nobody changed the spec: it leaves the device open, and this machine is not like the one on which the run began.
-fn device_hint(spec: &RunSpec, began: &RunSpec) -> Option<&'static str> {
-    if !spec.workers.device_found || spec.train.precision == began.train.precision {
+/// Why the precision is another one where nobody changed it: the device is another, by the spec or by the machine that the spec leaves it to. And what to do to go on.
+fn device_hint(spec: &RunSpec, began: &RunSpec) -> Option<(&'static str, &'static str)> {
+    if spec.train.precision == began.train.precision {
         return None;
     }
-    match (began.workers.device, spec.workers.device) {
-        (DeviceKind::Cuda, DeviceKind::Cpu) => Some(
+    match (began.workers.device, spec.workers.device, spec.workers.device_found) {
+        (DeviceKind::Cuda, DeviceKind::Cpu, true) => Some((
             " (it began on a GPU, device = \"cuda\", and this machine shows none, so that the device, which the spec leaves open, is the CPU; see `artel doctor --gpu`)",
-        ),
-        (DeviceKind::Cpu, DeviceKind::Cuda) => Some(
-            " (it began on the CPU, and this machine shows GPUs, which the spec leaves open; write device = \"cpu\" in [workers] to go on)",
-        ),
+            "run it where there is a GPU",
+        )),
+        (DeviceKind::Cpu, DeviceKind::Cuda, true) => Some((
+            " (it began on the CPU, and this machine shows GPUs, which the spec leaves open)",
+            "write device = \"cpu\" in [workers]",
+        )),
+        (DeviceKind::Cuda, DeviceKind::Cpu, false) => {
+            Some((" (device in [workers] was \"cuda\" and is \"cpu\")", "write device = \"cuda\" in [workers]"))
+        }
+        (DeviceKind::Cpu, DeviceKind::Cuda, false) => {
+            Some((" (device in [workers] was \"cpu\" and is \"cuda\")", "write device = \"cpu\" in [workers]"))
+        }
         _ => None,
     }
 }
@@ -145,7 +152,7 @@ async fn changes(
 mod tests {
     use super::*;
 
-    /// Goal: where the machine and not the user has changed the precision, the refusal says so, and only there. Method: specs of both devices, found and written.
+    /// Goal: where another device has changed the precision, the refusal says so, and how to go on. Method: specs of both devices, found and written.
     #[test]
     fn devices_that_differ() {
         let of = |workers: &str| {
@@ -155,9 +162,11 @@ mod tests {
         let (open, on_cpu, on_gpu) = (of(""), of("device = \"cpu\""), of("device = \"cuda\""));
         let mut gpu_found = on_gpu.clone();
         gpu_found.workers.device_found = true;
-        assert!(device_hint(&open, &on_gpu).unwrap().contains("this machine shows none"));
-        assert!(device_hint(&gpu_found, &on_cpu).unwrap().contains("write device = \"cpu\""));
-        for (now, began) in [(&on_cpu, &on_gpu), (&on_gpu, &on_cpu), (&open, &on_cpu), (&gpu_found, &on_gpu)] {
+        assert!(device_hint(&open, &on_gpu).unwrap().0.contains("this machine shows none"));
+        assert!(device_hint(&gpu_found, &on_cpu).unwrap().1.contains("write device = \"cpu\""));
+        assert!(device_hint(&on_cpu, &on_gpu).unwrap().0.contains("was \"cuda\" and is \"cpu\""));
+        assert!(device_hint(&on_gpu, &on_cpu).unwrap().0.contains("was \"cpu\" and is \"cuda\""));
+        for (now, began) in [(&open, &on_cpu), (&gpu_found, &on_gpu)] {
             assert_eq!(device_hint(now, began), None);
         }
     }

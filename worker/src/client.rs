@@ -146,7 +146,7 @@ async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), R
     set_up_allocator();
     let listener = TcpCollective::listen(options.bind)
         .map_err(|e| RunError::new(Exit::Usage, format!("cannot listen on {} for the other ranks: {e}", options.bind)))?;
-    let mut client = connect(&options.coordinator).await?;
+    let mut client = connect(&options.coordinator, options.allow_insecure).await?;
     let registered = register(&mut client, &options, &listener.address().to_string()).await?;
     let spec: RunSpec = serde_json::from_str(&registered.spec_json).map_err(|e| {
         RunError::new(Exit::Refused, format!("the coordinator's spec is not readable: {e}; run the same version everywhere"))
@@ -182,15 +182,33 @@ async fn work(options: WorkerOptions, departure: Arc<Departure>) -> Result<(), R
     }
 }
 
-async fn connect(url: &str) -> Result<Client, RunError> {
+/// Whether a host is this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+}
+
+/// Refuses what is no coordinator's address, and one that cannot be reached as safely as it says.
+fn check_url(endpoint: &Endpoint, url: &str, allow_insecure: bool) -> Result<(), RunError> {
+    let why = match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
+        (Some("https"), _) => {
+            format!("{url}: there is no TLS between coordinator and workers yet; write http://, on a private network")
+        }
+        (Some("http"), Some(host)) if allow_insecure || is_loopback(host) => return Ok(()),
+        (Some("http"), Some(host)) => format!(
+            "refusing to reach {host}: there is no TLS between coordinator and workers yet; give --allow-insecure on a private network"
+        ),
+        _ => format!("{url:?} is not a coordinator's URL; write http://ADDRESS:PORT"),
+    };
+    Err(RunError::new(Exit::Usage, why))
+}
+
+async fn connect(url: &str, allow_insecure: bool) -> Result<Client, RunError> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|e| RunError::new(Exit::Usage, format!("{url:?} is not a coordinator's URL ({e}); write http://ADDRESS:PORT")))?
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true);
-    let usable = endpoint.uri().host().is_some() && matches!(endpoint.uri().scheme_str(), Some("http" | "https"));
-    if !usable {
-        return Err(RunError::new(Exit::Usage, format!("{url:?} is not a coordinator's URL; write http://ADDRESS:PORT")));
-    }
+    check_url(&endpoint, url, allow_insecure)?;
     let (begun, mut said) = (clock::now(), false);
     loop {
         if !said && clock::now() - begun > SAY_WAITING {
@@ -415,6 +433,31 @@ async fn send_outbound(mut client: Client, worker_id: String, mut queue: mpsc::R
                 Err(status) if status.code() == tonic::Code::InvalidArgument => break,
                 Err(_) => tokio::time::sleep(CONNECT_RETRY).await,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what names no coordinator, or one that cannot be reached as safely as the address or the flags say, is refused with what to do. Method: addresses, good and bad.
+    #[test]
+    fn addresses() {
+        let check = |url: &str, allow: bool| check_url(&Endpoint::from_shared(url.to_owned()).unwrap(), url, allow);
+        for good in ["http://127.0.0.1:7071", "http://localhost:1", "http://[::1]:7071", "http://127.9.9.9:1"] {
+            check(good, false).unwrap();
+        }
+        check("http://10.0.0.1:7071", true).unwrap();
+        for (url, allow, said) in [
+            ("https://127.0.0.1:7071", true, "no TLS"),
+            ("http://10.0.0.1:7071", false, "refusing to reach 10.0.0.1"),
+            ("http://coordinator:7071", false, "--allow-insecure"),
+            ("ftp://127.0.0.1", true, "write http://ADDRESS:PORT"),
+            ("/nowhere", true, "write http://ADDRESS:PORT"),
+        ] {
+            let refusal = check(url, allow).unwrap_err();
+            assert!(refusal.exit == Exit::Usage && refusal.message.contains(said), "{url}: {refusal:?}");
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use artel_common::exit::Exit;
 use artel_common::making::open_answers;
-use artel_common::spec::{CleaningSection, DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
+use artel_common::spec::{CleaningSection, DeviceKind, DocumentsSection, LoadedSpec, ProviderKind, RunSpec};
 use artel_coordinator::dataset::{Split, plan_epoch, read_rows, split};
 use artel_coordinator::documents;
 use artel_coordinator::model_import::{check_base, local_model};
+use artel_trainer::gpu;
 use artel_trainer::model::folder::ModelFolder;
 use artel_trainer::model::toy;
 
@@ -157,6 +158,9 @@ fn model_lines(loaded: &LoadedSpec) -> Result<Vec<String>, Failure> {
     loaded.spec.check_length(model.config.max_position_embeddings)?;
     for warning in &model.warnings {
         output::talk(&format!("warning: {warning}"));
+    }
+    if loaded.spec.workers.device == DeviceKind::Cuda {
+        gpu::check_model(&model.config)?;
     }
     let (hidden, layers) = (model.config.hidden_size, model.config.num_hidden_layers);
     let length = loaded.spec.model.max_seq_length.unwrap_or(model.max_seq_length);

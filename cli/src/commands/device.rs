@@ -37,18 +37,23 @@ pub fn words(section: &WorkersSection, gpus: usize) -> String {
             format!("{share}, {workers} worker{}", s(workers))
         }
         DeviceKind::Cpu => {
-            let why = if section.device_found { unused() } else { "" };
+            let why = if section.device_found { unused(gpu::trouble()) } else { String::new() };
             format!("CPU, {workers} worker{}{why}", s(workers))
         }
     }
 }
 
 /// Why the CPU was found, and not a GPU.
-fn unused() -> &'static str {
-    match (gpu::BUILT, Path::new(DRIVER).exists()) {
-        (false, true) => "; there is an NVIDIA driver, and this artel was built without GPUs: see docs/guides/gpu.md",
-        (true, true) => "; there is an NVIDIA driver, and it shows no GPU to this process: see `artel doctor --gpu`",
-        (_, false) => "",
+fn unused(trouble: Option<String>) -> String {
+    match (trouble, gpu::BUILT, Path::new(DRIVER).exists()) {
+        (Some(trouble), ..) => format!("; warning: GPUs cannot be used: {trouble}"),
+        (None, false, true) => {
+            "; there is an NVIDIA driver, and this artel was built without GPUs: see docs/guides/gpu.md".to_owned()
+        }
+        (None, true, true) => {
+            "; there is an NVIDIA driver, and it shows no GPU to this process: see `artel doctor --gpu`".to_owned()
+        }
+        (None, _, false) => "; the spec leaves the device open, and this machine shows no GPU".to_owned(),
     }
 }
 
@@ -74,5 +79,8 @@ mod tests {
         ] {
             assert_eq!(words(&section(device, count), gpus), expected);
         }
+        assert!(
+            unused(Some("the driver is of another version".to_owned())).contains("warning: GPUs cannot be used: the driver is")
+        );
     }
 }

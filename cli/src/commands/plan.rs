@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use artel_trainer::encoder::Encoder;
+use artel_trainer::gpu;
 use artel_trainer::gpu::forecast::{ASSUMPTIONS, Cluster, Forecast, GpuKind, KINDS, Work, forecast};
 use artel_trainer::model::config::BertConfig;
 use artel_trainer::model::layout::ParamLayout;
@@ -14,6 +15,9 @@ use crate::failure::Failure;
 use crate::output;
 use crate::text::{bytes, count, printable};
 
+/// The most workers of a run.
+const MOST_GPUS: usize = 1024;
+
 /// Foretell time, memory and cost of training on GPUs, from what was measured on one
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1,8,64", value_parser = at_least_one)]
     gpus: Vec<usize>,
     /// Rows of the global batch
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = rows)]
     global_batch_size: usize,
     /// Kind of GPU
     #[arg(long, value_name = "KIND", default_value = "h200", value_parser = KINDS.map(|kind| kind.name))]
@@ -76,6 +80,12 @@ struct Row {
     epoch_cost: Option<f64>,
 }
 
+/// Rows of a batch, as a spec may have them.
+fn rows(text: &str) -> Result<usize, String> {
+    let found = text.parse().ok().filter(|rows| (2..=1 << 24).contains(rows));
+    found.ok_or_else(|| "from 2 to 16777216 rows are wanted".to_owned())
+}
+
 fn above_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
@@ -94,6 +104,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let kind = KINDS.into_iter().find(|kind| kind.name == args.kind);
     let kind = kind.ok_or_else(|| Failure::usage(format!("--kind {}: not known", args.kind)))?;
+    gpu::check_model(&config)?;
+    let longest = config.max_position_embeddings;
+    if let Some(tokens) = args.tokens.iter().find(|tokens| **tokens > longest) {
+        return Err(Failure::usage(format!("--tokens {tokens}: the model reads {longest} tokens of a text at the most")));
+    }
+    if let Some(gpus) = args.gpus.iter().find(|gpus| **gpus > MOST_GPUS.min(args.global_batch_size)) {
+        let batch = args.global_batch_size;
+        return Err(Failure::usage(format!(
+            "--gpus {gpus}: at most {MOST_GPUS} workers take part in a run, and no more of them have work than the {batch} rows of the global batch"
+        )));
+    }
     let layout = ParamLayout::bert(&config);
     let parameters = layout.total;
     let encoder = Encoder::new(config, Pooling::mean(), layout)?;

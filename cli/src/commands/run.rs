@@ -50,7 +50,11 @@ fn supervised(args: &Args, view: &mut View) -> Result<(Report, Store), Failure> 
     let gpus = device::share_out(&mut loaded.spec, args.workers.is_some())?;
     if loaded.spec.workers.device == DeviceKind::Cuda && gpus == 0 {
         // said before anything is in the store: what is there would be of a run on GPUs
-        gpu::open(0, gpu::Precision::default())?;
+        gpu::open(0, gpu::Precision::default()).map_err(|e| {
+            let failure = Failure::from(e);
+            let said = failure.message.as_deref().unwrap_or_default();
+            Failure::new(failure.exit, format!("{said}; or write device = \"cpu\" in [workers]"))
+        })?;
     }
     let workers = loaded.spec.workers.count;
     if gpus > 0 && workers > gpus {

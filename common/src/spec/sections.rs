@@ -214,9 +214,10 @@ fn precision(reader: &mut Reader<'_, '_>, device: Device) -> Precision {
         return of_device;
     }
     let precision = reader.choice("train", "precision", PRECISIONS).unwrap_or(of_device);
-    if of_device == Precision::F32 && precision != of_device {
+    if of_device == Precision::F32 && precision != of_device && !device.wrong {
+        let open = if device.found { ", and this machine, to which the spec leaves the device, shows no GPU" } else { "" };
         let why = format!(
-            "\"{written}\" is a format of GPUs; the CPU trains in f32, exactly; leave it out, or write device = \"cuda\" in [workers]"
+            "\"{written}\" is a format of GPUs{open}; the CPU trains in f32, exactly; leave it out, or write device = \"cuda\" in [workers]"
         );
         reader.problem("train", "precision", why);
         return of_device;
@@ -256,11 +257,13 @@ struct Device {
     kind: DeviceKind,
     /// By the machine, since the spec leaves it open.
     found: bool,
+    /// What is written is no device; nothing else is to be told for that.
+    wrong: bool,
 }
 
 impl Device {
     fn read(reader: &mut Reader<'_, '_>, gpus: fn() -> usize) -> Self {
-        let refused = Self { kind: DeviceKind::Cpu, found: false };
+        let refused = Self { kind: DeviceKind::Cpu, found: false, wrong: true };
         let written = reader.peek("workers", "device").unwrap_or_default().to_lowercase();
         let advice = match written.split(':').next() {
             Some("gpu" | "mps" | "rocm" | "xpu") => {
@@ -274,9 +277,9 @@ impl Device {
             return refused;
         }
         match reader.choice("workers", "device", DEVICES) {
-            Some(Some(kind)) => Self { kind, found: false },
+            Some(Some(kind)) => Self { kind, found: false, wrong: false },
             None if reader.has("workers", "device") => refused,
-            _ => Self { kind: if gpus() > 0 { DeviceKind::Cuda } else { DeviceKind::Cpu }, found: true },
+            _ => Self { kind: if gpus() > 0 { DeviceKind::Cuda } else { DeviceKind::Cpu }, found: true, wrong: false },
         }
     }
 }
@@ -291,14 +294,14 @@ fn workers(reader: &mut Reader<'_, '_>, device: Device) -> WorkersSection {
         threads: reader.integer("workers", "threads", 1..=1024).map(|n| n as usize),
         memory_limit: reader.bytes("workers", "memory_limit", LEAST_MEMORY),
         allow_insecure: reader.boolean("workers", "allow_insecure").unwrap_or(false),
-        communication_data_type: communication(reader, device.kind),
+        communication_data_type: communication(reader, device),
     }
 }
 
-fn communication(reader: &mut Reader<'_, '_>, device: DeviceKind) -> CommunicationType {
+fn communication(reader: &mut Reader<'_, '_>, device: Device) -> CommunicationType {
     const KEY: &str = "communication_data_type";
     let found = reader.choice("workers", KEY, COMMUNICATION).unwrap_or_default();
-    if found == CommunicationType::Bf16 && device == DeviceKind::Cpu {
+    if found == CommunicationType::Bf16 && device.kind == DeviceKind::Cpu && !device.wrong {
         let why = "\"bf16\": workers on CPUs sum gradients exactly; leave it out, or write device = \"cuda\"";
         reader.problem("workers", KEY, why);
     }

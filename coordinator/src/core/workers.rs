@@ -27,7 +27,7 @@ impl Core {
         }
         if self.idles_gpus(worker) {
             return Err(format!(
-                "{} shows {} GPU{}, and the run would compute on CPUs: its spec leaves the device open and the coordinator's machine shows no GPU; write device = \"cuda\" in [workers], or \"cpu\" if that is meant, and start the coordinator again",
+                "{} shows {} GPU{}, and the run would compute on CPUs: its spec leaves the device open and the coordinator's machine shows no GPU; write device = \"cuda\" in [workers] and start the coordinator again with another store (--store), since this one holds a run on the CPU by now; or write \"cpu\" if that is meant",
                 worker.host,
                 worker.num_gpus,
                 if worker.num_gpus == 1 { "" } else { "s" }
@@ -47,7 +47,7 @@ impl Core {
     }
 
     /// Whether a worker's machine has GPUs that the run does without because the coordinator's has none.
-    pub(crate) fn idles_gpus(&self, worker: &NewWorker) -> bool {
+    fn idles_gpus(&self, worker: &NewWorker) -> bool {
         let section = &self.spec.workers;
         section.device == DeviceKind::Cpu && section.device_found && worker.num_gpus > 0
     }

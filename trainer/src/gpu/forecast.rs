@@ -5,7 +5,7 @@
 //! a step takes beside its pairs. Everything else is from datasheets and stated in [`ASSUMPTIONS`].
 
 use super::Precision;
-use super::memory::{kept_share, piece, step_bytes, tokens_in};
+use super::memory::{LOSS_BYTES, kept_share, piece, step_bytes, tokens_in};
 use crate::encoder::Encoder;
 
 /// A kind of GPU, by its datasheet.
@@ -36,7 +36,7 @@ pub const KINDS: [GpuKind; 5] = [
 
 /// What a forecast takes for granted.
 pub const ASSUMPTIONS: [&str; 6] = [
-    "calibrated by one H200 and one H100 (bench/results/gpu-2026-11-26c.md); other kinds by their datasheets: seven eighths of the work go with bf16 products, the rest with memory bandwidth; none of them was run",
+    "bf16: tf32 and f32 take twice the memory and several times the time; calibrated by one H200 and one H100 (bench/results/gpu-2026-11-26c.md); other kinds by their datasheets: seven eighths of the work go with bf16 products, the rest with memory bandwidth; none of them was run",
     "several GPUs were never run on real links: sums move 2 (G-1)/G times 4 bytes a parameter at 80% of the slowest link, layers' behind the last backward, the word table's not",
     "of a batch that does not fit, what is not kept is embedded twice, which costs up to a third more",
     "all texts are as long as the mean; the loss's time goes with rows x candidates x width, six Matryoshka widths",
@@ -151,7 +151,9 @@ fn step(work: &Work<'_>, cluster: &Cluster) -> Forecast {
     let gathered = 1.5 * sums(candidates * width);
     let exposed_seconds = (sums(total - words) - last_backward).max(0.0) + sums(words) + gathered;
 
-    let memory = step_bytes(tokens.min(fitting) as usize, work.encoder, Precision::Bf16) as f64;
+    // the candidates of all ranks, gathered and put in order, and their gradients
+    let gathers = (3.0 * WIDE * candidates * width - LOSS_BYTES as f64).max(0.0);
+    let memory = step_bytes(tokens.min(fitting) as usize, work.encoder, Precision::Bf16) as f64 + gathers;
     let seconds = FIXED * memory_bound + encoder_seconds + loss_seconds + exposed_seconds;
     Forecast {
         seconds,

@@ -11,7 +11,7 @@ const FREE_SHARE: f64 = 0.9;
 /// Bytes a parameter: it, its moments, its gradient; its copy comes on top.
 const STATE_BYTES: usize = 16;
 /// What the loss may take.
-const LOSS_BYTES: usize = 1 << 30;
+pub(super) const LOSS_BYTES: usize = 1 << 30;
 /// Tokens whose activations are kept at once, at the least: one long text and some.
 pub(super) const LEAST_TOKENS: usize = 1024;
 /// Tokens that go through the device together, at the most: as many as the sizes of products allow with ease.

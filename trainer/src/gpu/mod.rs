@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::model::config::BertConfig;
 use crate::nccl::{Bind, Comm};
 use crate::{Error, Result};
 
@@ -65,6 +66,22 @@ pub fn open(ordinal: usize, precision: Precision) -> Result<Gpu> {
         "GPU {ordinal} cannot be used, in {} or otherwise: this artel was built without GPUs; build it with `cargo build --release --features cuda`, see docs/guides/gpu.md",
         precision.name()
     )))
+}
+
+/// Refuses a model that the kernels are not made for.
+///
+/// # Errors
+/// It names what is too wide, or of another size than is known.
+pub fn check_model(config: &BertConfig) -> Result<()> {
+    ops::check_model(config)
+}
+
+/// Why GPUs cannot be used though a driver is there; none where there simply is no GPU.
+pub fn trouble() -> Option<String> {
+    #[cfg(feature = "cuda")]
+    return cuda::trouble();
+    #[cfg(not(feature = "cuda"))]
+    None
 }
 
 /// How many GPUs there are, of those that CUDA_VISIBLE_DEVICES leaves.

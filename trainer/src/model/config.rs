@@ -90,9 +90,23 @@ impl BertConfig {
     /// Reads a config.json.
     ///
     /// # Errors
-    /// The file is unreadable, lacks a size, or describes a model that is not a BERT encoder.
+    /// There is no such file, it lacks a size, or describes a model that is not a BERT encoder.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_json(&JsonFile::read(path)?)
+        Self::from_json(&Self::file(path)?)
+    }
+
+    /// The keys of a config.json.
+    ///
+    /// # Errors
+    /// There is no such file, it cannot be read, or is no JSON object.
+    pub fn file(path: &Path) -> Result<JsonFile> {
+        JsonFile::read(path).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::input(format!(
+                "{} is not there: a model folder as transformers saves it has one; name such a folder",
+                path.display()
+            )),
+            error => error,
+        })
     }
 
     /// The configuration in a config.json already read.

@@ -70,7 +70,7 @@ impl ModelFolder {
         let mut warnings = Vec::new();
         let modules = Modules::read(path, &mut warnings)?;
         let transformer = path.join(&modules.transformer);
-        let config_file = JsonFile::read(&transformer.join("config.json"))?;
+        let config_file = BertConfig::file(&transformer.join("config.json"))?;
         let config = BertConfig::from_json(&config_file)?;
         let mut pooling = match &modules.pooling {
             Some(dir) => Pooling::from_json(&JsonFile::read(&path.join(dir).join("config.json"))?, config.hidden_size)?,

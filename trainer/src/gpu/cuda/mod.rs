@@ -20,6 +20,8 @@ use crate::{Error, Result};
 
 /// Room for a PCI address and the zero at its end: CUDA writes 13 bytes.
 const PCI_BUS_ID: usize = 32;
+/// The error of a machine without a GPU or a driver.
+const NO_DEVICE: &str = "CUDA_ERROR_NO_DEVICE";
 /// The least compute capability: bf16 on tensor cores.
 const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 
@@ -65,6 +67,21 @@ fn first_line(error: impl std::fmt::Display) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
+/// What a driver's error means: `DriverError(CUDA_ERROR_NAME, "text")`, whose text is missing where the driver is.
+fn in_words(error: &str) -> String {
+    if error.contains(NO_DEVICE) {
+        return "this process sees no NVIDIA GPU: a GPU and its driver (libcuda.so.1) are needed, and CUDA_VISIBLE_DEVICES must not hide it; see `artel doctor`, and `nvidia-smi` where a driver is".to_owned();
+    }
+    let name = error.split(['(', ',', ')']).find(|part| part.starts_with("CUDA_ERROR"));
+    let text = error.split('"').nth(1).filter(|text| !text.starts_with('<'));
+    let known =
+        name.map(|name| format!("the NVIDIA driver says {name}{}", text.map_or(String::new(), |text| format!(", {text}"))));
+    format!(
+        "{}; see `nvidia-smi`, and whether driver and CUDA libraries are of one version",
+        known.unwrap_or_else(|| error.to_owned())
+    )
+}
+
 impl Cuda {
     /// Device `ordinal` of those that CUDA_VISIBLE_DEVICES leaves, with a stream of its own and the kernels of a precision.
     ///
@@ -72,8 +89,8 @@ impl Cuda {
     /// There is no such device, its driver is too old, or it is of a compute capability below 8.0.
     pub fn open(ordinal: usize, precision: Precision) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal).map_err(|e| {
-            let why = first_line(e);
-            Error::input(format!("CUDA device {ordinal} cannot be opened: {why}; see `nvidia-smi` for what this machine has"))
+            let why = in_words(&first_line(e));
+            Error::input(format!("CUDA device {ordinal} cannot be opened: {why}"))
         })?;
         let cuda = device.as_cuda_device()?.clone();
         // SAFETY: all tensors of the device are made and used on its one stream.
@@ -118,6 +135,13 @@ impl Cuda {
 /// How many devices there are; none where the driver is missing.
 pub fn count() -> usize {
     CudaContext::device_count().map_or(0, |count| usize::try_from(count).unwrap_or(0))
+}
+
+/// What the driver says where it is there and gives no devices.
+pub fn trouble() -> Option<String> {
+    let error = CudaContext::device_count().err()?;
+    let text = first_line(format!("{error:?}"));
+    (!text.contains(NO_DEVICE)).then(|| in_words(&text))
 }
 
 impl Cuda {
