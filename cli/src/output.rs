@@ -24,6 +24,6 @@ pub fn data(line: &str) -> Result<(), Failure> {
 /// Writes a line of talk to stderr; control characters that came with data are shown, not obeyed.
 pub fn talk(line: &str) {
     let mut stderr = std::io::stderr().lock();
-    // Nothing is left to tell a reader who closed stderr.
-    let _unheard = writeln!(stderr, "{}", printable(line)).and_then(|()| stderr.flush());
+    // in one piece, or lines of processes that share it run into each other; nothing is left to tell a reader who closed stderr
+    let _unheard = stderr.write_all(format!("{}\n", printable(line)).as_bytes()).and_then(|()| stderr.flush());
 }

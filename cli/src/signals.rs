@@ -68,7 +68,9 @@ pub fn stop_switch(supervised: bool, loses: &'static str) -> Result<watch::Recei
                 continue;
             }
             if *turn.borrow() {
-                let failure = Failure::new(by.exit_at_once(), format!("left at once: {loses}")).or_run_again();
+                let failure = Failure::new(by.exit_at_once(), format!("left at once: {loses}"));
+                // how to go on is said by the supervisor, whose command it is
+                let failure = if supervised { failure } else { failure.or_run_again() };
                 crate::output::talk(&format!("error: {}", failure.message.unwrap_or_default()));
                 std::process::exit(i32::from(by.exit_at_once().code()));
             }
