@@ -110,7 +110,9 @@ pub async fn serve(
 
 async fn run_preparation(preparation: Arc<Preparation>, handle: Handle) {
     let tell = |input| handle.tell_soon(input);
-    match prepare(&preparation, &tell).await {
+    let prepared = prepare(&preparation, &tell).await;
+    give_memory_back();
+    match prepared {
         Ok(Ready::Prepared(prepared, journal)) => handle.prepared(prepared, journal).await,
         Ok(Ready::Making(cuts, journal)) => handle.making(cuts, journal).await,
         Ok(Ready::Done(report)) => handle.already_done(report).await,
@@ -118,6 +120,15 @@ async fn run_preparation(preparation: Arc<Preparation>, handle: Handle) {
             let failure = Failure { exit: e.kind().into(), message: e.to_string() };
             let _ = handle.tell(Input::Failed(failure)).await;
         }
+    }
+}
+
+/// Gives the system what preparing took and freed: this process does little from now on, and workers of this machine want the memory.
+fn give_memory_back() {
+    // SAFETY: it touches nothing but the allocator's free memory, under its lock
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
