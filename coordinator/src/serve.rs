@@ -7,10 +7,10 @@ use std::time::Duration;
 use artel_common::digest::Digest;
 use artel_common::event::Event;
 use artel_common::exit::{Exit, RunError};
-use artel_common::layout;
 use artel_common::records::Report;
 use artel_common::spec::LoadedSpec;
 use artel_common::store::{LONG_PATIENCE, Store};
+use artel_common::{layout, memory};
 use artel_proto::MAX_MESSAGE_BYTES;
 use artel_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
@@ -111,7 +111,8 @@ pub async fn serve(
 async fn run_preparation(preparation: Arc<Preparation>, handle: Handle) {
     let tell = |input| handle.tell_soon(input);
     let prepared = prepare(&preparation, &tell).await;
-    give_memory_back();
+    // this process does little from now on, and workers of this machine want the memory
+    memory::give_back();
     match prepared {
         Ok(Ready::Prepared(prepared, journal)) => handle.prepared(prepared, journal).await,
         Ok(Ready::Making(cuts, journal)) => handle.making(cuts, journal).await,
@@ -120,15 +121,6 @@ async fn run_preparation(preparation: Arc<Preparation>, handle: Handle) {
             let failure = Failure { exit: e.kind().into(), message: e.to_string() };
             let _ = handle.tell(Input::Failed(failure)).await;
         }
-    }
-}
-
-/// Gives the system what preparing took and freed: this process does little from now on, and workers of this machine want the memory.
-fn give_memory_back() {
-    // SAFETY: it touches nothing but the allocator's free memory, under its lock
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

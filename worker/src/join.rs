@@ -104,6 +104,7 @@ pub(crate) fn join(session: &mut Session, task: &v1::JoinWorld, report: &Reporte
     let losses = if rank == 0 { history.losses.clone() } else { Vec::new() };
     let evaluations = serde_json::from_str(&task.evaluations_json)
         .map_err(|e| TaskError::internal(format!("the evaluations so far are not readable: {e}")))?;
+    session.make_room();
     Ok((
         World { spec, rank, trainer, table, plans, schedule, eval_texts, queries, corpus, dims, seat, evaluations, history },
         v1::Joined { plan, warnings, losses },

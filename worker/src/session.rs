@@ -6,7 +6,7 @@ use std::sync::Arc;
 use artel_common::records::{DatasetManifest, ModelManifest, ObjectRef, Pair, SplitManifest};
 use artel_common::spec::RunSpec;
 use artel_common::store::Store;
-use artel_common::{ErrorKind, model_files, shard};
+use artel_common::{ErrorKind, memory, model_files, shard};
 use artel_proto::convert;
 use artel_proto::v1::complete_task_request::Result as Outcome;
 use artel_proto::v1::{self, FailureKind, report_request::Report, task::Kind};
@@ -275,6 +275,12 @@ impl Session {
         let tokenizer = Arc::new(folder.tokenizer(length)?);
         self.tokenizer = Some(tokenizer.clone());
         Ok(tokenizer)
+    }
+
+    /// Forgets the tokenizer, which is read again where it is wanted, and gives back what stages before have freed: training wants the memory.
+    pub(crate) fn make_room(&mut self) {
+        self.tokenizer = None;
+        memory::give_back();
     }
 
     /// What is put before anchors and before passages: the spec's prompts, else the model's own.
