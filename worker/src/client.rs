@@ -129,7 +129,7 @@ async fn depart(stop: &mut watch::Receiver<bool>, departure: &Arc<Departure>) {
 /// give back at every call is smaller.
 const LARGE_BYTES: libc::c_int = 4 << 20;
 /// Free bytes at the end of a heap that are kept.
-const KEPT_BYTES: libc::c_int = 64 << 20;
+const KEPT_BYTES: libc::c_int = 8 << 20;
 
 /// Without this glibc keeps freed vectors of up to 32 MiB in its heap, and the run's peak is that of all stages together;
 /// or, told only that, it gives back and asks again for the memory of every matrix product.
